@@ -1,0 +1,3 @@
+module hotpatch
+
+go 1.26.0

@@ -1,0 +1,147 @@
+// Package patch holds the patch file: what has to be put beside a baseline
+// build, in a process, to make it behave like the fixed build, and all that
+// is needed to check that it belongs there. It knows nothing of processes.
+package patch
+
+import "hotpatch/internal/module"
+
+// Prot is the protection of a piece of the overlay once it is in place.
+type Prot uint8
+
+// The protections of overlay pieces. None is ever writable and executable.
+const (
+	ReadOnly Prot = iota
+	ReadExec
+	ReadWrite
+)
+
+// A Piece is a run of whole pages of the overlay. Pieces are sorted by Addr and
+// do not overlap; the address space between them stays unmapped (PROT_NONE).
+type Piece struct {
+	// Addr is page-aligned, in the fixed build's image addresses: piece
+	// address + overlay bias = address in the process.
+	Addr  module.Addr
+	Prot  Prot
+	Bytes []byte // length is a multiple of 4096
+}
+
+// FixupKind says what is added to a place in a piece when it is put into a
+// process. B is the bias of the baseline module (address in the process minus
+// image address), O the bias of the overlay.
+type FixupKind uint8
+
+// The kinds of fixups.
+const (
+	// RelBaseline: a signed 32-bit field; add B-O. It must not overflow.
+	RelBaseline FixupKind = iota
+	// AbsBaseline: an unsigned 64-bit field; add B.
+	AbsBaseline
+	// AbsOverlay: an unsigned 64-bit field; add O.
+	AbsOverlay
+	// AbsImport: an unsigned 64-bit field; add the run-time address of
+	// Imports[Fixup.Import].
+	AbsImport
+)
+
+// A Fixup is one field of a piece that depends on where things lie in the
+// process. The field already holds the value for B = O = 0.
+type Fixup struct {
+	At     module.Addr // first byte of the field, fixed build's image address
+	Kind   FixupKind
+	Import int         // index into Patch.Imports, for AbsImport
+	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), fixed image address (AbsOverlay)
+}
+
+// An Import is a symbol that the fixed code needs and the baseline never
+// imported. It is resolved among the modules loaded in the process.
+type Import struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"` // symbol version, empty for any
+	Func    bool   `json:"func"`              // STT_FUNC (or called), else data
+}
+
+// A Steer sends one baseline function to its overlay counterpart: a
+// jmp rel32 (5 bytes) is written at At.
+type Steer struct {
+	Name string      // for people: symbol or func_<addr>
+	At   module.Addr // baseline image address of the first overwritten byte (after endbr64)
+	To   module.Addr // fixed image address in the overlay that the jump leads to
+	Old  [5]byte     // the baseline's bytes at At
+}
+
+// An OldFunc is a baseline function that the fixed build changed or removed.
+// With the strict level no thread may have a frame in any of its ranges.
+type OldFunc struct {
+	Name   string
+	Ranges []module.Range // baseline image addresses; the first holds the entry
+	Digest [32]byte       // SHA-256 over the bytes of all ranges, in order, as in the baseline file
+}
+
+// Change says what happened to a function of the fixed build.
+type Change uint8
+
+// The kinds of change.
+const (
+	Changed Change = iota // body or references differ from the baseline's
+	Added                 // not in the baseline
+	Carried               // unchanged, but it has to come along (named in Why)
+)
+
+// A Function is one function in the overlay.
+type Function struct {
+	Name    string
+	Change  Change
+	Why     string         // e.g. "body differs", "calls another function at 0x1234"
+	Ranges  []module.Range // fixed image addresses
+	Old     module.Addr    // its entry in the baseline, 0 when added
+	Steered bool
+}
+
+// An Omission is a difference that was left out because it cannot matter.
+type Omission struct {
+	Name   string // function
+	Reason string // e.g. "version text", "line number", "nop length"
+	Detail string // e.g. `"OpenSSL 3.0.15" is "OpenSSL 3.0.16"`
+}
+
+// A Patch takes one module of a process from its baseline to its fixed build.
+type Patch struct {
+	ID       ID     // digest of the encoded file
+	Module   string // soname, or the program's base name
+	Baseline module.Identity
+	Fixed    module.Identity
+	Tool     string // version of hotpatch that built it
+
+	Pieces     []Piece
+	Fixups     []Fixup
+	Imports    []Import
+	Steers     []Steer
+	Old        []OldFunc
+	Functions  []Function
+	Omissions  []Omission
+	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, fixed image address; 0 when none
+	// EntryAllowed says that the consistency level "entry" is safe; EntryWhy
+	// is the argument for or against, for people.
+	EntryAllowed bool
+	EntryWhy     string
+	// Pairs is the data pairing: baseline address, fixed address. A later
+	// patch for the same baseline needs it when the fixed file is gone.
+	Pairs [][2]module.Addr
+}
+
+// ID is the SHA-256 of an encoded patch file in lower-case hex; people may
+// name a patch by its first 12 digits.
+type ID string
+
+// Short is the first 12 digits.
+func (id ID) Short() string { return string(id[:min(12, len(id))]) }
+
+// Span is the range of fixed image addresses from the first page of the first
+// piece to the end of the last: the address space that the overlay reserves.
+func (p *Patch) Span() module.Range {
+	if len(p.Pieces) == 0 {
+		return module.Range{}
+	}
+	last := p.Pieces[len(p.Pieces)-1]
+	return module.Range{Start: p.Pieces[0].Addr, End: last.Addr + module.Addr(len(last.Bytes))}
+}
