@@ -1,0 +1,78 @@
+package tool
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// Report is what every command prints with --json.
+type Report struct {
+	Schema    string    `json:"schema"`
+	Command   string    `json:"command"`
+	Processes []Process `json:"processes"`
+	Modules   []Module  `json:"modules"` // build
+}
+
+// Process is what a command says of one process.
+type Process struct {
+	PID      int             `json:"pid"`
+	Program  string          `json:"program"`
+	State    string          `json:"state"`
+	Modules  []Module        `json:"modules"`
+	Level    string          `json:"level"`
+	PauseUS  float64         `json:"pause_us"` // microseconds
+	Stops    int             `json:"stops"`
+	Verified bool            `json:"verified"`
+	Reasons  []Reason        `json:"reasons"`
+	Findings json.RawMessage `json:"findings"` // verify
+}
+
+// Module is what a command says of one module of a process or of a pair.
+type Module struct {
+	Module    string          `json:"module"`
+	Patch     string          `json:"patch"`
+	Verdict   string          `json:"verdict"` // build: patchable, unchanged or refused
+	State     string          `json:"state"`   // status
+	Functions Functions       `json:"functions"`
+	Omitted   json.RawMessage `json:"omitted"`
+	Reasons   []Reason        `json:"reasons"`
+	Seconds   float64         `json:"seconds"`
+	File      string          `json:"file"`
+	// OverlayBias is the address in the process minus the fixed build's image
+	// address, of a module that is patched.
+	OverlayBias uint64 `json:"overlay_bias"`
+}
+
+// Functions counts the functions of a patch.
+type Functions struct {
+	Changed int `json:"changed"`
+	Added   int `json:"added"`
+	Steered int `json:"steered"`
+}
+
+// Reason is why something was refused, blocked or failed.
+type Reason struct {
+	Code   string `json:"code"`
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+}
+
+// Explain puts reasons into one line.
+func Explain(reasons []Reason) string {
+	var parts []string
+	for _, r := range reasons {
+		parts = append(parts, strings.TrimSpace(strings.Join([]string{r.Code, r.Name, r.Detail}, " ")))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Count adds up the functions of all modules.
+func (p Process) Count() Functions {
+	var f Functions
+	for _, m := range p.Modules {
+		f.Changed += m.Functions.Changed
+		f.Added += m.Functions.Added
+		f.Steered += m.Functions.Steered
+	}
+	return f
+}
