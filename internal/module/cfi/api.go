@@ -31,7 +31,7 @@ type CIE struct {
 	Personality Pointer // Enc 0xff: none
 	FDEEnc      byte
 	LSDAEnc     byte // 0xff: none
-	Signal      bool // 'S': a signal frame
+	Signal      bool // 'S': a signal frame; the caller's pc is exact, not a return address
 	Instrs      []byte
 }
 
@@ -43,6 +43,7 @@ type FDE struct {
 	LSDA       Pointer // Enc 0xff or Value 0: none
 	CIE        *CIE
 	Instrs     []byte
+	InstrAddr  uint64 // image address of Instrs[0]
 }
 
 // Table is a parsed section.
