@@ -68,7 +68,8 @@ const (
 	ValExpr   // is the expression's result
 )
 
-// Rule is one column of a row; of the CFA: Register (Reg+Off) or ValExpr.
+// Rule is one column of a row; of the CFA: Register (Reg+Off) or ValExpr
+// (Off then counts for nothing but a later def_cfa_register).
 type Rule struct {
 	Kind RuleKind
 	Reg  uint8

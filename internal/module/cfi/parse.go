@@ -12,7 +12,8 @@ import (
 // Parse reads a whole .eh_frame section that lies at image address addr.
 // The table keeps data. Terminators within the section are stepped over, as the
 // binary search table may lead to what follows them. FDEs that cover nothing
-// (of functions the linker discarded: start or length 0) are left out.
+// (of functions the linker discarded: start or length 0) are left out;
+// ranges that overlap are an error.
 // The format is that of LSB 5.0 Core, 10.6; an error names the offset.
 func Parse(data []byte, addr uint64) (*Table, error) {
 	t := &Table{Addr: addr, Data: data, FDEs: make([]FDE, 0, len(data)/40)}
@@ -27,6 +28,11 @@ func Parse(data []byte, addr uint64) (*Table, error) {
 	slices.SortFunc(t.FDEs, func(a, b FDE) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Off, b.Off))
 	})
+	for i := 1; i < len(t.FDEs); i++ {
+		if a, b := &t.FDEs[i-1], &t.FDEs[i]; b.Start < a.End {
+			return nil, fmt.Errorf("parse .eh_frame: ranges of the FDEs at offsets %#x and %#x overlap at %#x", a.Off, b.Off, b.Start)
+		}
+	}
 	return t, nil
 }
 
@@ -172,8 +178,7 @@ func (t *Table) fde(off int, c *cursor, cie *CIE) error {
 	return nil
 }
 
-// Find returns the FDE whose range holds pc, nil when there is none. Where
-// ranges overlap, the one that starts last decides.
+// Find returns the FDE whose range holds pc, nil when there is none.
 func (t *Table) Find(pc uint64) *FDE {
 	i := sort.Search(len(t.FDEs), func(i int) bool { return t.FDEs[i].Start > pc })
 	if i == 0 || pc >= t.FDEs[i-1].End {

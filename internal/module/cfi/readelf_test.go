@@ -27,6 +27,9 @@ type interpRow struct {
 // entryLine matches the head of an FDE: offset, length, CIE pointer, range.
 var entryLine = regexp.MustCompile(`^([0-9a-f]+) [0-9a-f]+ [0-9a-f]+ FDE cie=[0-9a-f]+ pc=([0-9a-f]+)\.\.([0-9a-f]+)`)
 
+// otherRegister matches a register that is in another one: "r3 (rbx)".
+var otherRegister = regexp.MustCompile(`r[0-9]+ \(([a-z0-9]+)\)`)
+
 var registerNames = []string{
 	"rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "ra",
 }
@@ -44,10 +47,12 @@ func hex(t testing.TB, s string) uint64 {
 // prints has these peculiarities: an FDE whose instructions set nothing has no
 // rows at all; only registers that the FDE or its CIE mention have columns;
 // "u" stands for no rule and for DW_CFA_undefined alike; two rows at one
-// address come from an advance by zero, and the last is in force.
+// address come from an advance by zero, and the last is in force. Without
+// no-follow-links it turns to the separate debug file, where there is one, whose
+// .eh_frame is empty.
 func readelf(t testing.TB, path string) []interp {
 	t.Helper()
-	cmd := exec.Command(tool(t, "readelf", "binutils"), "-W", "--debug-dump=frames-interp", path)
+	cmd := exec.Command(tool(t, "readelf", "binutils"), "-W", "--debug-dump=frames-interp,no-follow-links", path)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -62,7 +67,7 @@ func readelf(t testing.TB, path string) []interp {
 	sc := bufio.NewScanner(out)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
-		line := sc.Text()
+		line := otherRegister.ReplaceAllString(sc.Text(), "$1")
 		fields := strings.Fields(line)
 		if m := entryLine.FindStringSubmatch(line); m != nil {
 			all = append(all, interp{off: int(hex(t, m[1])), start: hex(t, m[2]), end: hex(t, m[3])})

@@ -44,8 +44,8 @@ const (
 )
 
 var (
-	errNoRegisterRule = errors.New("CFA is not a register and an offset")
-	errStateStack     = errors.New("restore_state without remember_state, or too many remembered")
+	errNoCFA      = errors.New("CFA is not defined")
+	errStateStack = errors.New("restore_state without remember_state, or too many remembered")
 )
 
 // An instr is one decoded instruction. Operands mean what the opcode says;
@@ -214,28 +214,31 @@ func (m *machine) run(code []byte, base uint64) (int, error) {
 	return 0, nil
 }
 
-// defCFA executes the instructions that say what the CFA is.
+// defCFA executes the instructions that say what the CFA is. An expression does
+// not forget the offset before it: a later def_cfa_register takes that up again,
+// as libgcc and gdb have it, and the assembly of libgcrypt relies on it.
 func (m *machine) defCFA(in *instr) error {
 	cfa := &m.row.CFA
 	switch in.op {
 	case cfaDefCFAExpression:
-		*cfa = Rule{Kind: ValExpr, Expr: in.expr}
+		*cfa = Rule{Kind: ValExpr, Off: cfa.Off, Expr: in.expr}
 		return nil
-	case cfaDefCFA, cfaDefCFASF:
-		*cfa = Rule{Kind: Register, Off: in.off}
-	default:
-		if cfa.Kind != Register {
-			return errNoRegisterRule
+	case cfaDefCFAOffset, cfaDefCFAOffsetSF:
+		if cfa.Kind == Unset {
+			return errNoCFA
 		}
-		if in.op != cfaDefCFARegister {
-			cfa.Off = in.off
-			return nil
+		cfa.Off = in.off
+		return nil
+	case cfaDefCFARegister:
+		if cfa.Kind == Unset {
+			return errNoCFA
 		}
+		in.off = cfa.Off
 	}
 	if in.reg > RA {
 		return fmt.Errorf("CFA in register %d", in.reg)
 	}
-	cfa.Reg = uint8(in.reg)
+	*cfa = Rule{Kind: Register, Reg: uint8(in.reg), Off: in.off}
 	return nil
 }
 
