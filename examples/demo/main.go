@@ -144,10 +144,11 @@ func (s *stage) play(ctx context.Context, calm time.Duration) error {
 }
 
 func (s *stage) apply(ctx context.Context) error {
-	p, err := s.tool.Apply(ctx, s.server.pid())
+	ps, err := s.tool.Apply(ctx, []int{s.server.pid()})
 	if err != nil {
 		return err
 	}
+	p := ps[0]
 	if p.State != "patched" || !p.Verified {
 		return fmt.Errorf("apply: state %q, verified %v: %s", p.State, p.Verified, tool.Explain(p.Reasons))
 	}
@@ -157,10 +158,11 @@ func (s *stage) apply(ctx context.Context) error {
 }
 
 func (s *stage) verify(ctx context.Context) error {
-	p, err := s.tool.Verify(ctx, s.server.pid())
+	ps, err := s.tool.Verify(ctx, []int{s.server.pid()})
 	if err != nil {
 		return err
 	}
+	p := ps[0]
 	if p.State != "verified" {
 		return fmt.Errorf("verify: state %q: %s %s", p.State, p.Findings, tool.Explain(p.Reasons))
 	}
@@ -169,10 +171,11 @@ func (s *stage) verify(ctx context.Context) error {
 }
 
 func (s *stage) rollback(ctx context.Context) error {
-	p, err := s.tool.Rollback(ctx, s.server.pid())
+	ps, err := s.tool.Rollback(ctx, []int{s.server.pid()})
 	if err != nil {
 		return err
 	}
+	p := ps[0]
 	if p.State != "rolled-back" {
 		return fmt.Errorf("rollback: state %q: %s", p.State, tool.Explain(p.Reasons))
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -63,20 +64,21 @@ func Root(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), nil
 }
 
-// Apply runs `hotpatch apply` for one process, with the given patch files or,
-// without any, from the builds that the host has.
-func (t Tool) Apply(ctx context.Context, pid int, files ...string) (Process, error) {
-	return t.one(ctx, pid, append([]string{"apply", "--json", "--pid", strconv.Itoa(pid)}, files...))
+// Apply runs `hotpatch apply` for some processes, with the given patch files
+// or, without any, from the builds that the host has. The results are in the
+// order of pids.
+func (t Tool) Apply(ctx context.Context, pids []int, files ...string) ([]Process, error) {
+	return t.each(ctx, "apply", pids, files...)
 }
 
-// Rollback runs `hotpatch rollback` for one process.
-func (t Tool) Rollback(ctx context.Context, pid int) (Process, error) {
-	return t.one(ctx, pid, []string{"rollback", "--json", "--pid", strconv.Itoa(pid)})
+// Rollback runs `hotpatch rollback` for some processes.
+func (t Tool) Rollback(ctx context.Context, pids []int) ([]Process, error) {
+	return t.each(ctx, "rollback", pids)
 }
 
-// Verify runs `hotpatch verify` for one process.
-func (t Tool) Verify(ctx context.Context, pid int) (Process, error) {
-	return t.one(ctx, pid, []string{"verify", "--json", "--pid", strconv.Itoa(pid)})
+// Verify runs `hotpatch verify` for some processes.
+func (t Tool) Verify(ctx context.Context, pids []int) ([]Process, error) {
+	return t.each(ctx, "verify", pids)
 }
 
 // Status runs `hotpatch status` for one process. An outdated process is no
@@ -119,21 +121,27 @@ func (t Tool) Run(ctx context.Context, into any, args ...string) (int, error) {
 	return code, nil
 }
 
-// one runs a command that reports on one process and returns its line. When
-// the command failed, the error carries the reasons that it reported.
-func (t Tool) one(ctx context.Context, pid int, args []string) (Process, error) {
+// each runs a command that reports on processes. When it failed, the error
+// carries the reasons that it reported, and what it reported comes as well.
+func (t Tool) each(ctx context.Context, command string, pids []int, files ...string) ([]Process, error) {
+	args := []string{command, "--json"}
+	for _, pid := range pids {
+		args = append(args, "--pid", strconv.Itoa(pid))
+	}
 	var r Report
-	_, err := t.Run(ctx, &r, args...)
-	for _, p := range r.Processes {
-		if p.PID == pid {
-			if err != nil {
-				return p, fmt.Errorf("%w: %s %s", err, p.State, Explain(p.Reasons))
+	_, err := t.Run(ctx, &r, append(args, files...)...)
+	var found []Process
+	for _, pid := range pids {
+		i := slices.IndexFunc(r.Processes, func(p Process) bool { return p.PID == pid })
+		switch {
+		case i >= 0:
+			found = append(found, r.Processes[i])
+			if err != nil && len(r.Processes[i].Reasons) > 0 {
+				err = fmt.Errorf("%w: process %d: %s: %s", err, pid, r.Processes[i].State, Explain(r.Processes[i].Reasons))
 			}
-			return p, nil
+		case err == nil:
+			err = fmt.Errorf("hotpatch %s says nothing of process %d", command, pid)
 		}
 	}
-	if err != nil {
-		return Process{}, err
-	}
-	return Process{}, fmt.Errorf("hotpatch %s says nothing of process %d", args[0], pid)
+	return found, err
 }
