@@ -160,10 +160,10 @@ func (c *cursor) encoded(enc byte) uint64 {
 // that holds zero is a null pointer whatever it is relative to, as libgcc has
 // it (unwind-pe.h).
 func (c *cursor) pointer(enc byte, base uint64) Pointer {
-	p := Pointer{Enc: enc, Off: c.off}
 	if enc == encOmit {
-		return p
+		return Pointer{Enc: enc}
 	}
+	p := Pointer{Enc: enc, Off: c.off}
 	v := c.encoded(enc)
 	p.Size = c.off - p.Off
 	p.Indirect = enc&encIndirect != 0
