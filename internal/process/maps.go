@@ -1,0 +1,202 @@
+package process
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Prot is a mapping's protection.
+type Prot uint8
+
+// The protection bits.
+const (
+	Read Prot = 1 << iota
+	Write
+	Exec
+	Shared
+)
+
+// Mapping is one line of /proc/PID/maps.
+type Mapping struct {
+	Range
+	Prot  Prot
+	Off   uint64 // offset in the file, bytes
+	Dev   string // major:minor, hexadecimal
+	Inode uint64
+	Path  string // without " (deleted)"; [vdso], [stack], [heap] or empty
+	Gone  bool   // the file is deleted or replaced
+}
+
+// Maps reads the mappings, sorted by address.
+func (p *Process) Maps() ([]Mapping, error) {
+	b, err := p.file("maps")
+	if err != nil {
+		return nil, err
+	}
+	if len(b) == 0 {
+		return nil, ErrExited // a zombie has no mappings
+	}
+	return parseMaps(b)
+}
+
+func parseMaps(b []byte) ([]Mapping, error) {
+	out := make([]Mapping, 0, bytes.Count(b, []byte{'\n'}))
+	for line := range strings.Lines(string(b)) {
+		m, err := parseMapping(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func parseMapping(line string) (Mapping, error) {
+	var m Mapping
+	f := strings.SplitN(line, " ", 6)
+	if len(f) < 5 {
+		return m, fmt.Errorf("parse mapping %q: too short", line)
+	}
+	start, end, _ := strings.Cut(f[0], "-")
+	var err [4]error
+	var a, b uint64
+	a, err[0] = strconv.ParseUint(start, 16, 64)
+	b, err[1] = strconv.ParseUint(end, 16, 64)
+	m.Off, err[2] = strconv.ParseUint(f[2], 16, 64)
+	m.Inode, err[3] = strconv.ParseUint(f[4], 10, 64)
+	for _, e := range err {
+		if e != nil {
+			return m, fmt.Errorf("parse mapping %q: %w", line, e)
+		}
+	}
+	m.Range, m.Dev = Range{Addr(a), Addr(b)}, f[3]
+	for i, c := range f[1] {
+		switch c {
+		case 'r', 'w', 'x':
+			m.Prot |= 1 << i
+		case 's':
+			m.Prot |= Shared
+		}
+	}
+	if len(f) == 6 {
+		m.Path = strings.ReplaceAll(strings.TrimLeft(f[5], " "), `\012`, "\n")
+		if p, ok := strings.CutSuffix(m.Path, " (deleted)"); ok && m.Inode != 0 {
+			m.Path, m.Gone = p, true
+		}
+	}
+	return m, nil
+}
+
+// OpenMapped opens the file behind a mapping, also when it is deleted
+// (/proc/PID/map_files; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN).
+func (p *Process) OpenMapped(m Mapping) (*os.File, error) {
+	name := fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open mapped file %s of process %d: %w", m.Path, p.Pid, gone(err))
+	}
+	return os.NewFile(uintptr(fd), m.Path), nil
+}
+
+// Module is one program or library mapped in the process.
+type Module struct {
+	Path string // in the process's mount namespace; "[vdso]" for the vdso
+	Gone bool   // its file is deleted or replaced
+	// Bias is the address in the process minus the image address.
+	Bias Addr
+	Maps []Mapping // sorted by address
+	// Text is what lies between its first and last mapping's ends.
+	Span Range
+}
+
+// Name is the file's base name.
+func (m *Module) Name() string { return path.Base(m.Path) }
+
+// Modules groups the mappings of ELF files that have code. A file that is
+// mapped twice gives two modules.
+func (p *Process) Modules() ([]Module, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	return p.ModulesOf(maps), nil
+}
+
+// ModulesOf is Modules for mappings that were read before.
+func (p *Process) ModulesOf(maps []Mapping) []Module {
+	var out []Module
+	for i, m := range maps {
+		vdso := m.Path == "[vdso]"
+		if !vdso && (m.Inode == 0 || m.Off != 0) || m.Prot&Shared != 0 {
+			continue
+		}
+		h, err := p.readHeader(m)
+		if err != nil {
+			continue
+		}
+		mod := Module{Path: m.Path, Gone: m.Gone, Bias: m.Start - Addr(h.first), Maps: []Mapping{m}, Span: m.Range}
+		end := m.Start + Addr(h.size)
+		exec := m.Prot&Exec != 0
+		for _, n := range maps[i+1:] {
+			if n.Start >= end {
+				break
+			}
+			// Pages of .bss are anonymous; they belong to it all the same.
+			if n.Inode != 0 && (n.Inode != m.Inode || n.Dev != m.Dev) {
+				break
+			}
+			exec = exec || n.Prot&Exec != 0 && n.Inode == m.Inode
+			mod.Maps, mod.Span.End = append(mod.Maps, n), n.End
+		}
+		if exec {
+			out = append(out, mod)
+		}
+	}
+	return out
+}
+
+type header struct{ first, size uint64 }
+
+// readHeader reads the program headers at the start of a mapping and returns
+// the page of the first PT_LOAD and the size of the whole image, bytes.
+func (p *Process) readHeader(m Mapping) (header, error) {
+	var b [4096]byte
+	n, err := p.mem.ReadAt(b[:min(len(b), int(m.End-m.Start))], int64(m.Start))
+	if n < 64 {
+		return header{}, fmt.Errorf("read header of %s: %w", m.Path, err)
+	}
+	if string(b[:4]) != elf.ELFMAG || b[elf.EI_CLASS] != byte(elf.ELFCLASS64) || b[elf.EI_DATA] != byte(elf.ELFDATA2LSB) {
+		return header{}, fmt.Errorf("read header of %s: not ELF64", m.Path)
+	}
+	// Elf64_Ehdr: e_phoff at 32, e_phentsize at 54, e_phnum at 56. Elf64_Phdr:
+	// p_type 0, p_offset 8, p_vaddr 16, p_memsz 40 (System V gABI, chapters 4, 5).
+	le := binary.LittleEndian
+	off, size, num := le.Uint64(b[32:]), uint64(le.Uint16(b[54:])), uint64(le.Uint16(b[56:]))
+	if size != 56 || off > uint64(n) || off+num*size > uint64(n) {
+		return header{}, fmt.Errorf("read header of %s: program headers out of reach", m.Path)
+	}
+	h := header{first: ^uint64(0)}
+	var last uint64
+	for ; num > 0; num, off = num-1, off+size {
+		ph := b[off:]
+		if elf.ProgType(le.Uint32(ph)) != elf.PT_LOAD {
+			continue
+		}
+		v := le.Uint64(ph[16:])
+		h.first = min(h.first, v&^4095)
+		last = max(last, v+le.Uint64(ph[40:]))
+	}
+	if last == 0 {
+		return header{}, fmt.Errorf("read header of %s: nothing to load", m.Path)
+	}
+	h.size = (last - h.first + 4095) &^ 4095
+	return h, nil
+}

@@ -1,0 +1,66 @@
+package process
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Read fills b from memory at a, whatever the protection of the pages.
+func (p *Process) Read(a Addr, b []byte) error {
+	for done := 0; done < len(b); {
+		n, err := p.mem.ReadAt(b[done:], int64(a)+int64(done))
+		if n == 0 {
+			if errors.Is(err, io.EOF) {
+				err = ErrExited
+			}
+			return fmt.Errorf("read %d bytes at %v of process %d: %w", len(b), a, p.Pid, gone(err))
+		}
+		done += n
+	}
+	return nil
+}
+
+// Write puts b into memory at a, whatever the protection of the pages, but
+// where the kernel forbids it (proc_mem.restrict_foll_force=, Linux 6.12):
+// Held.Write then has another way.
+func (p *Process) Write(a Addr, b []byte) error {
+	for done := 0; done < len(b); {
+		n, err := p.mem.WriteAt(b[done:], int64(a)+int64(done))
+		if n == 0 {
+			if err == nil || errors.Is(err, io.ErrShortWrite) {
+				err = ErrExited
+			}
+			return fmt.Errorf("write %d bytes at %v of process %d: %w", len(b), a, p.Pid, gone(err))
+		}
+		done += n
+	}
+	return nil
+}
+
+// Word reads the 8-byte word at a.
+func (p *Process) Word(a Addr) (uint64, error) {
+	var b [8]byte
+	err := p.Read(a, b[:])
+	return binary.LittleEndian.Uint64(b[:]), err
+}
+
+// readFast is process_vm_readv(2) of one piece, without allocation. It returns
+// how many bytes it could read.
+func (p *Process) readFast(a Addr, b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	remote := unix.RemoteIovec{Base: uintptr(a), Len: len(b)}
+	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(p.Pid),
+		uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+	if e != 0 {
+		return 0
+	}
+	return int(n)
+}

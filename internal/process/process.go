@@ -1,0 +1,141 @@
+// Package process is one live Linux process: its memory, mapped modules,
+// threads, stacks, and system calls made on its behalf. It knows nothing of
+// patches. It is the only package that calls ptrace(2).
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Addr is an address in a process.
+type Addr uint64
+
+func (a Addr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
+
+// Range is the half-open interval [Start, End) of a process's addresses.
+type Range struct{ Start, End Addr }
+
+// Contains reports whether a lies in the range.
+func (r Range) Contains(a Addr) bool { return r.Start <= a && a < r.End }
+
+// ID names a process for as long as the machine runs: a pid may be used again,
+// a pid with its start time may not.
+type ID struct {
+	Pid   int    `json:"pid"`
+	Start uint64 `json:"start"` // clock ticks since boot, proc_pid_stat(5) field 22
+}
+
+func (id ID) String() string { return fmt.Sprintf("%d-%d", id.Pid, id.Start) }
+
+// ErrExited means that the process is gone, or has executed another program.
+var ErrExited = errors.New("process has exited")
+
+// Process is an open process. All its methods reach the process that Open
+// found and never another that got the same pid: files are opened through one
+// descriptor of /proc/PID, which dies with the process, and memory through one
+// of /proc/PID/mem, which dies with its address space (execve).
+type Process struct {
+	ID
+	pidfd, dir, task int
+	mem              *os.File
+	cache            *Cache
+	scratch          []byte // of Tids
+}
+
+// Open opens the process pid. It needs the right to trace it (root).
+func Open(pid int, cache *Cache) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", pid, gone(err))
+	}
+	p := &Process{ID: ID{Pid: pid}, pidfd: fd, dir: -1, task: -1, cache: cache}
+	if cache == nil {
+		p.cache = NewCache()
+	}
+	if err := p.open(); err != nil {
+		p.Close()
+		return nil, fmt.Errorf("open process %d: %w", pid, gone(err))
+	}
+	return p, nil
+}
+
+func (p *Process) open() (err error) {
+	name := "/proc/" + strconv.Itoa(p.Pid)
+	if p.dir, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
+	if p.task, err = unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
+	m, err := unix.Openat(p.dir, "mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	p.mem = os.NewFile(uintptr(m), name+"/mem")
+	st, err := p.Stat(0)
+	if err != nil {
+		return err
+	}
+	p.Start = st.Start
+	// The pidfd and the directory are of one process only if the pidfd's is
+	// still alive now that the directory is open.
+	return unix.PidfdSendSignal(p.pidfd, 0, nil, 0)
+}
+
+// Close releases the descriptors.
+func (p *Process) Close() error {
+	for _, fd := range []int{p.pidfd, p.dir, p.task} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	if p.mem != nil {
+		return p.mem.Close()
+	}
+	return nil
+}
+
+// Alive reports whether the process still runs the program that Open found.
+func (p *Process) Alive() bool {
+	if unix.PidfdSendSignal(p.pidfd, 0, nil, 0) != nil {
+		return false
+	}
+	st, err := p.Stat(0)
+	return err == nil && st.State != 'Z' && st.State != 'X'
+}
+
+// file reads a file below /proc/PID.
+func (p *Process) file(name string) ([]byte, error) {
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, gone(err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	return b, gone(err)
+}
+
+// link reads a symbolic link below /proc/PID.
+func (p *Process) link(name string) (string, error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(p.dir, name, b)
+	if err != nil {
+		return "", gone(err)
+	}
+	return string(b[:n]), nil
+}
+
+// gone turns the kernel's ways to say that a process is no more into ErrExited.
+func gone(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w (%w)", ErrExited, err)
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stat is what /proc/PID/stat says of a process or thread.
+type Stat struct {
+	Name   string
+	State  byte // R, S, D, T, t, Z, X, I: proc_pid_stat(5)
+	Parent int
+	Start  uint64 // clock ticks since boot
+}
+
+// Stat reads the state of a thread; tid 0 means the process.
+func (p *Process) Stat(tid int) (Stat, error) {
+	name := "stat"
+	if tid != 0 {
+		name = "task/" + strconv.Itoa(tid) + "/stat"
+	}
+	b, err := p.file(name)
+	if err != nil {
+		return Stat{}, err
+	}
+	return parseStat(b)
+}
+
+func parseStat(b []byte) (Stat, error) {
+	l, r := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if l < 0 || r < l {
+		return Stat{}, errors.New("parse stat: no name")
+	}
+	f := strings.Fields(string(b[r+1:]))
+	if len(f) < 20 || len(f[0]) != 1 {
+		return Stat{}, errors.New("parse stat: too short")
+	}
+	s := Stat{Name: string(b[l+1 : r]), State: f[0][0]}
+	var err error
+	if s.Parent, err = strconv.Atoi(f[1]); err != nil {
+		return Stat{}, fmt.Errorf("parse stat: %w", err)
+	}
+	if s.Start, err = strconv.ParseUint(f[19], 10, 64); err != nil {
+		return Stat{}, fmt.Errorf("parse stat: %w", err)
+	}
+	return s, nil
+}
+
+// Status is what /proc/PID/status says of a process or thread.
+type Status struct {
+	Name             string
+	Tgid, Tracer     int
+	Seccomp          int // 0 none, 1 strict, 2 filter
+	Ignored, Caught  uint64
+	ShadowStack      bool // x86_Thread_features: shstk
+	Threads          int
+	UID              int // effective
+	NoNewPrivileges  bool
+	InOtherNamespace bool // NSpid has more than one level
+}
+
+// Status reads the status of a thread; tid 0 means the process.
+func (p *Process) Status(tid int) (Status, error) {
+	name := "status"
+	if tid != 0 {
+		name = "task/" + strconv.Itoa(tid) + "/status"
+	}
+	b, err := p.file(name)
+	if err != nil {
+		return Status{}, err
+	}
+	return parseStatus(b), nil
+}
+
+func parseStatus(b []byte) Status {
+	var s Status
+	for line := range strings.Lines(string(b)) {
+		key, val, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		val = strings.TrimSpace(val)
+		n, _ := strconv.Atoi(val)
+		switch key {
+		case "Name":
+			s.Name = val
+		case "Tgid":
+			s.Tgid = n
+		case "TracerPid":
+			s.Tracer = n
+		case "Seccomp":
+			s.Seccomp = n
+		case "Threads":
+			s.Threads = n
+		case "NoNewPrivs":
+			s.NoNewPrivileges = n == 1
+		case "SigIgn":
+			s.Ignored, _ = strconv.ParseUint(val, 16, 64)
+		case "SigCgt":
+			s.Caught, _ = strconv.ParseUint(val, 16, 64)
+		case "x86_Thread_features":
+			s.ShadowStack = strings.Contains(val, "shstk")
+		case "NSpid":
+			s.InOtherNamespace = len(strings.Fields(val)) > 1
+		case "Uid":
+			if f := strings.Fields(val); len(f) > 1 {
+				s.UID, _ = strconv.Atoi(f[1])
+			}
+		}
+	}
+	return s
+}
+
+// Exe is the path of the executable, in the process's own mount namespace;
+// with " (deleted)" at its end when it is.
+func (p *Process) Exe() (string, error) { return p.link("exe") }
+
+// Root is a path that leads to the root directory of the process.
+func (p *Process) Root() string { return "/proc/" + strconv.Itoa(p.Pid) + "/root" }
+
+// Tids lists the threads.
+func (p *Process) Tids() ([]int, error) { return p.appendTids(nil) }
+
+// appendTids lists the threads without allocation once dst is large enough.
+func (p *Process) appendTids(dst []int) ([]int, error) {
+	if p.scratch == nil {
+		p.scratch = make([]byte, 32<<10)
+	}
+	if _, err := unix.Seek(p.task, 0, 0); err != nil {
+		return nil, gone(err)
+	}
+	for {
+		n, err := unix.Getdents(p.task, p.scratch)
+		if err != nil {
+			return nil, gone(err)
+		}
+		if n == 0 {
+			break
+		}
+		// struct linux_dirent64, getdents(2): ino 8, off 8, reclen 2, type 1, name.
+		for b := p.scratch[:n]; len(b) > 19; {
+			l := int(b[16]) | int(b[17])<<8
+			tid := 0
+			for _, c := range b[19:l] {
+				if c < '0' || c > '9' {
+					break
+				}
+				tid = tid*10 + int(c-'0')
+			}
+			if tid != 0 {
+				dst = append(dst, tid)
+			}
+			b = b[l:]
+		}
+	}
+	if len(dst) == 0 {
+		return nil, ErrExited
+	}
+	return dst, nil
+}
+
+// threadCount is the number of threads, zombies included: the link count of
+// /proc/PID/task less two (proc_task_getattr, fs/proc/base.c).
+func (p *Process) threadCount() (int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(p.task, &st); err != nil {
+		return 0, gone(err)
+	}
+	return int(st.Nlink) - 2, nil
+}
+
+// hasThread reports whether tid is a thread of this process.
+func (p *Process) hasThread(tid int) bool {
+	return unix.Faccessat(p.task, strconv.Itoa(tid), unix.F_OK, 0) == nil
+}
+
+// BootID is the random identity of this boot of the machine.
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// NameOf is the short name of any process or thread, "?" when it is gone.
+func NameOf(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,388 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TracedError says that another tracer, such as a debugger, holds the process.
+type TracedError struct {
+	Pid    int // of the process
+	Tracer int // its pid, 0 when not known
+	Name   string
+}
+
+func (e *TracedError) Error() string {
+	return fmt.Sprintf("process %d is already traced by %s (pid %d)", e.Pid, e.Name, e.Tracer)
+}
+
+// BusyError says that a thread did not stop in time, as one in an
+// uninterruptible wait does not.
+type BusyError struct {
+	Tid   int
+	Name  string
+	State byte
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("thread %d (%s) did not stop: state %c", e.Tid, e.Name, e.State)
+}
+
+// Thread is a thread that is held in a stop.
+type Thread struct {
+	Tid    int
+	Regs   Regs
+	signal int  // that it is about to receive; it is passed on when it resumes
+	event  bool // it stands in PTRACE_EVENT_STOP (a trap or a group stop)
+	held   bool
+	dead   bool
+	mended bool // its interrupted system call will be made again
+	before Regs // what it had before that
+}
+
+// Tracer stops threads of one process. Between Stop and Resume nothing else
+// runs in the tracer, and it must not allocate more than a little.
+type Tracer struct {
+	p       *Process
+	threads []Thread
+	tids    []int
+	index   map[int]int  // tid to index in threads
+	step    func(string) // tests die here
+	begun   time.Duration
+	dog     *watchdog
+	signals struct {
+		known           bool
+		ignored, caught uint64
+	}
+}
+
+// Trace calls fn on an operating-system thread of its own; all ptrace calls
+// must come from it. The garbage collector is off meanwhile. Whatever fn leaves
+// stopped is resumed, and a thread that would not stop is let go at its end. Only one Trace may run at a time in a program.
+func (p *Process) Trace(fn func(*Tracer) error) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	done := make(chan error)
+	go onThread(func() {
+		noStopSignals()
+		t := &Tracer{p: p, index: make(map[int]int), dog: newWatchdog()}
+		if t.dog == nil {
+			done <- fmt.Errorf("trace process %d: no timer", p.Pid)
+			return
+		}
+		defer t.dog.close()
+		err := fn(t)
+		t.Resume()
+		done <- err
+	})
+	return <-done
+}
+
+// onThread runs fn on a thread that ends with it, and any tracing with that.
+// The main thread cannot end, so it is left alone.
+func onThread(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		fn()
+		return
+	}
+	ready := make(chan struct{})
+	go func() { onThread(fn); close(ready) }()
+	<-ready
+	runtime.UnlockOSThread()
+}
+
+// Process is the process that is traced.
+func (t *Tracer) Process() *Process { return t.p }
+
+// Threads are the threads that are held.
+func (t *Tracer) Threads() []Thread { return t.threads }
+
+// Held is how long the threads have been held, from before the first interrupt.
+func (t *Tracer) Held() time.Duration { return now() - t.begun }
+
+// seize begins to trace tid; it keeps running. ok is false when the thread is
+// gone or about to be.
+func (t *Tracer) seize(tid int) (ok bool, err error) {
+	switch e := ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD); e {
+	case 0:
+		if !t.p.hasThread(tid) { // another process has this tid now
+			t.release(tid)
+			return false, nil
+		}
+		return true, nil
+	case unix.ESRCH:
+		return false, nil
+	default:
+		st, serr := t.p.Status(tid)
+		s, err := t.p.Stat(tid)
+		if serr != nil || err != nil || s.State == 'Z' || s.State == 'X' {
+			return false, nil
+		}
+		if st.Tracer != 0 {
+			return false, &TracedError{Pid: t.p.Pid, Tracer: st.Tracer, Name: NameOf(st.Tracer)}
+		}
+		return false, fmt.Errorf("seize thread %d of process %d: %w", tid, t.p.Pid, e)
+	}
+}
+
+// release stops tracing a thread that was seized and may be running.
+func (t *Tracer) release(tid int) {
+	th := Thread{Tid: tid}
+	ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
+	for range 1000 {
+		if t.poll(&th, true) {
+			t.letGo(&th)
+			return
+		}
+		nap(20 * time.Microsecond)
+	}
+	// It is let go when this thread ends, with Trace.
+}
+
+// letGo resumes a held thread as if nothing had been.
+func (t *Tracer) letGo(th *Thread) {
+	if th.held {
+		t.unmend(th)
+		ptrace(unix.PTRACE_DETACH, th.Tid, 0, uintptr(th.signal))
+		th.held, th.dead = false, true
+	}
+}
+
+// watch is how often a wait is looked at that takes long.
+const watch = 2 * time.Millisecond
+
+// Stop stops every thread. When they have not all stopped within budget, those
+// that did are resumed and the error is a *BusyError. A process that is stopped
+// by a signal stays stopped when it is resumed.
+func (t *Tracer) Stop(budget time.Duration) error {
+	t.reset()
+	tids, err := t.p.appendTids(t.tids[:0])
+	if err != nil {
+		return err
+	}
+	t.tids = tids
+	if cap(t.threads) < 2*len(tids) {
+		t.threads = make([]Thread, 0, 2*len(tids)+16)
+	}
+	err = t.stopAll(tids, budget)
+	if err == nil && !t.sameProgram() {
+		err = ErrExited
+	}
+	if err != nil {
+		t.Resume()
+		return err
+	}
+	return nil
+}
+
+func (t *Tracer) reset() {
+	t.threads = t.threads[:0]
+	clear(t.index)
+	t.signals.known = false
+	t.begun = now()
+}
+
+// sameProgram reports whether the address space is still the one that Open
+// found: the descriptor of a former one reads nothing.
+func (t *Tracer) sameProgram() bool {
+	if len(t.threads) == 0 {
+		return false
+	}
+	var b [1]byte
+	n, err := unix.Pread(int(t.p.mem.Fd()), b[:], int64(t.threads[0].Regs.Rip))
+	return n == 1 || err != nil // an error (a bad address) comes from a living address space
+}
+
+// stopAll holds the listed threads and whatever they start meanwhile.
+func (t *Tracer) stopAll(tids []int, budget time.Duration) error {
+	first := true
+	for round := 0; ; round++ {
+		from := len(t.threads)
+		if err := t.seizeNew(tids); err != nil {
+			return err
+		}
+		if first {
+			realTime(true)
+			t.begun, first = now(), false
+			t.dog.start(watch)
+		}
+		for i := from; i < len(t.threads); i++ {
+			if th := &t.threads[i]; ptrace(unix.PTRACE_INTERRUPT, th.Tid, 0, 0) != 0 {
+				th.dead = true
+			}
+		}
+		if err := t.await(from, budget); err != nil {
+			return err
+		}
+		if n, err := t.p.threadCount(); err != nil {
+			return err
+		} else if n == t.alive() {
+			return nil
+		}
+		if t.Held() > budget {
+			return &BusyError{Tid: t.p.Pid, Name: NameOf(t.p.Pid), State: 'N'}
+		}
+		var err error
+		if tids, err = t.p.appendTids(t.tids[:0]); err != nil {
+			return err
+		}
+		t.tids = tids
+		if round > 0 && len(t.threads) == from && t.complete(tids) {
+			return nil
+		}
+	}
+}
+
+// complete reports whether all the listed threads are known; threads that are
+// dead but not reaped (a leader that has exited) stay in the list.
+func (t *Tracer) complete(tids []int) bool {
+	for _, tid := range tids {
+		if _, ok := t.index[tid]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Tracer) alive() int {
+	n := 0
+	for i := range t.threads {
+		if t.threads[i].held {
+			n++
+		}
+	}
+	return n
+}
+
+// seizeNew seizes the listed threads that are not known yet.
+func (t *Tracer) seizeNew(tids []int) error {
+	for _, tid := range tids {
+		if _, ok := t.index[tid]; ok {
+			continue
+		}
+		ok, err := t.seize(tid)
+		if err != nil {
+			return err
+		}
+		t.index[tid] = len(t.threads)
+		t.threads = append(t.threads, Thread{Tid: tid, dead: !ok})
+	}
+	return nil
+}
+
+// await waits until the threads from the given one on have stopped, and reads
+// their registers. A thread in an uninterruptible wait must not hold up the
+// others beyond the budget.
+func (t *Tracer) await(from int, budget time.Duration) error {
+	for i := from; i < len(t.threads); {
+		th := &t.threads[i]
+		if th.held || th.dead || t.poll(th, false) {
+			i++
+			continue
+		}
+		t.dropZombies(from)
+		if t.Held() > budget && !th.dead {
+			return &BusyError{Tid: th.Tid, Name: NameOf(th.Tid), State: t.state(th.Tid)}
+		}
+	}
+	return nil
+}
+
+func (t *Tracer) state(tid int) byte {
+	st, err := t.p.Stat(tid)
+	if err != nil {
+		return 'X'
+	}
+	return st.State
+}
+
+// poll looks whether a thread has stopped or ended.
+func (t *Tracer) poll(th *Thread, nohang bool) bool {
+	var st unix.WaitStatus
+	n, e := waitTid(th.Tid, &st, nohang)
+	switch {
+	case n == 0 && e == 0:
+		return false
+	case e != 0 || !st.Stopped():
+		th.dead = true
+	default:
+		th.event = int(st)>>16 == eventStop
+		th.signal = 0
+		if int(st)>>16 == 0 {
+			th.signal = int(st.StopSignal())
+		}
+		th.held = getRegs(th.Tid, &th.Regs) == 0
+		th.dead = !th.held
+		t.mend(th)
+	}
+	return true
+}
+
+// dropZombies forgets threads that have ended: a leader that exits before the
+// other threads is not reported to its tracer until they end too.
+func (t *Tracer) dropZombies(from int) {
+	for i := from; i < len(t.threads); i++ {
+		th := &t.threads[i]
+		if th.held || th.dead {
+			continue
+		}
+		if st, err := t.p.Stat(th.Tid); err != nil || st.State == 'Z' || st.State == 'X' {
+			th.dead = true
+		}
+	}
+}
+
+// StopOne stops a single thread; the others keep running. Threads then holds
+// just this one. The error is ErrExited when the thread is gone.
+func (t *Tracer) StopOne(tid int, budget time.Duration) error {
+	t.reset()
+	if cap(t.threads) == 0 {
+		t.threads = make([]Thread, 0, 16)
+	}
+	if err := t.seizeNew([]int{tid}); err != nil {
+		t.Resume()
+		return err
+	}
+	if t.threads[0].dead {
+		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
+	}
+	realTime(true)
+	t.begun = now()
+	t.dog.start(watch)
+	ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
+	if err := t.await(0, budget); err != nil {
+		t.Resume()
+		return err
+	}
+	if !t.threads[0].held {
+		t.Resume()
+		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
+	}
+	return nil
+}
+
+// Resume lets every held thread go on where it was, and returns how long they
+// were held, from before the first interrupt to after the last resume.
+func (t *Tracer) Resume() time.Duration {
+	if len(t.threads) == 0 {
+		return 0
+	}
+	for i := range t.threads {
+		t.letGo(&t.threads[i])
+	}
+	held := now() - t.begun
+	t.dog.start(0)
+	realTime(false)
+	for i := range t.threads {
+		if th := &t.threads[i]; !th.dead {
+			t.release(th.Tid) // seized, but it never came to a stop
+		}
+	}
+	t.threads = t.threads[:0]
+	return held
+}
