@@ -1,0 +1,257 @@
+package diff
+
+import (
+	"slices"
+	"sort"
+
+	"hotpatch/internal/module"
+)
+
+type tally = map[*module.Func]int
+
+// ballot collects what references at the same place of paired code say.
+type ballot struct {
+	funcs, funcsBack map[*module.Func]tally
+	objects          map[[2]module.Addr][]*module.Func // who voted; nil for a name or a slot
+	constants        map[[2]module.Addr]int
+}
+
+func newBallot() *ballot {
+	b := &ballot{}
+	b.reset()
+	return b
+}
+
+func (b *ballot) reset() {
+	b.funcs, b.funcsBack = make(map[*module.Func]tally), make(map[*module.Func]tally)
+	b.objects = make(map[[2]module.Addr][]*module.Func)
+	b.constants = make(map[[2]module.Addr]int)
+}
+
+func (b *ballot) function(o, n *module.Func) {
+	for _, v := range []struct {
+		in   map[*module.Func]tally
+		a, b *module.Func
+	}{{b.funcs, o, n}, {b.funcsBack, n, o}} {
+		if v.in[v.a] == nil {
+			v.in[v.a] = make(tally)
+		}
+		v.in[v.a][v.b]++
+	}
+}
+
+func (b *ballot) object(o, n module.Addr, by *module.Func) {
+	b.objects[[2]module.Addr{o, n}] = append(b.objects[[2]module.Addr{o, n}], by)
+}
+
+func (b *ballot) constant(o, n module.Addr) { b.constants[[2]module.Addr{o, n}]++ }
+
+// A segment is a stretch of a section between two paired addresses with
+// nothing paired in between, in both builds. Where both have the same length,
+// the layout between them is the same.
+type segment struct {
+	old, new module.Range
+	sure     bool // same length and nothing in it is paired elsewhere
+}
+
+// dataPairs says which writable object of the fixed build is which of the baseline.
+type dataPairs struct {
+	toOld, toNew map[module.Addr]module.Addr
+	segments     []segment // by new.Start
+	conflicts    [][2]module.Addr
+	dissent      map[*module.Func]string // functions whose reference leads to another object now
+}
+
+// Old is where the baseline keeps the byte that the fixed build keeps at a.
+func (d *dataPairs) Old(a module.Addr) (module.Addr, bool) {
+	if o, ok := d.toOld[a]; ok {
+		return o, true
+	}
+	if s := d.segment(a); s != nil && s.sure {
+		return s.old.Start + (a - s.new.Start), true
+	}
+	return 0, false
+}
+
+func (d *dataPairs) segment(a module.Addr) *segment {
+	i := sort.Search(len(d.segments), func(i int) bool { return d.segments[i].new.Start > a }) - 1
+	if i >= 0 && d.segments[i].new.Contains(a) {
+		return &d.segments[i]
+	}
+	return nil
+}
+
+// resolve turns votes into pairs. An address whose votes disagree goes to the
+// clear majority, and who voted otherwise refers to something else now;
+// without a clear majority it is a conflict.
+func (b *ballot) resolve(old, new *module.Module) dataPairs {
+	d := dataPairs{
+		toOld: make(map[module.Addr]module.Addr), toNew: make(map[module.Addr]module.Addr),
+		dissent: make(map[*module.Func]string),
+	}
+	type cand struct {
+		pair [2]module.Addr
+		n    int
+	}
+	byOld, byNew := make(map[module.Addr][]cand), make(map[module.Addr][]cand)
+	for p, by := range b.objects {
+		byOld[p[0]] = append(byOld[p[0]], cand{p, len(by)})
+		byNew[p[1]] = append(byNew[p[1]], cand{p, len(by)})
+	}
+	clear := func(list []cand, p [2]module.Addr, n int) bool {
+		for _, c := range list {
+			if c.pair != p && c.n*2 >= n {
+				return false
+			}
+		}
+		return true
+	}
+	for p, by := range b.objects {
+		if clear(byOld[p[0]], p, len(by)) && clear(byNew[p[1]], p, len(by)) {
+			d.toNew[p[0]], d.toOld[p[1]] = p[1], p[0]
+		}
+	}
+	for p, by := range b.objects {
+		_, okO := d.toNew[p[0]]
+		_, okN := d.toOld[p[1]]
+		switch {
+		case d.toNew[p[0]] == p[1] && okO:
+		case okO || okN:
+			for _, f := range by {
+				if f != nil {
+					d.dissent[f] = "refers to another object at " + p[1].String()
+				}
+			}
+		default:
+			d.conflicts = append(d.conflicts, p)
+		}
+	}
+	slices.SortFunc(d.conflicts, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
+	for i := range new.Sections {
+		sn := &new.Sections[i]
+		if so := old.Section(sn.Name); sn.Write && !sn.TLS && so != nil {
+			d.segments = append(d.segments, d.cut(so, sn)...)
+		}
+	}
+	sort.Slice(d.segments, func(i, j int) bool { return d.segments[i].new.Start < d.segments[j].new.Start })
+	return d
+}
+
+// cut divides a section at its paired addresses.
+func (d *dataPairs) cut(so, sn *module.Section) []segment {
+	var all [][2]module.Addr
+	for o, n := range d.toNew {
+		if so.Contains(o) && sn.Contains(n) && o != so.Start {
+			all = append(all, [2]module.Addr{o, n})
+		}
+	}
+	slices.SortFunc(all, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
+	idx := make([][2]int, len(all))
+	for i, p := range all {
+		idx[i] = [2]int{i, int(p[1])}
+	}
+	var out []segment
+	lo, k := [2]module.Addr{so.Start, sn.Start}, 0
+	add := func(hi [2]module.Addr, strays bool) {
+		s := segment{module.Range{Start: lo[0], End: hi[0]}, module.Range{Start: lo[1], End: hi[1]}, false}
+		s.sure = s.old.Len() == s.new.Len() && !strays
+		if s.new.End > s.new.Start {
+			out = append(out, s)
+		}
+		lo = hi
+	}
+	stray := make(map[module.Addr]bool)
+	chain := longestIncreasing(idx)
+	for _, p := range chain {
+		strays := p[0] > k
+		for _, q := range all[k:p[0]] {
+			stray[q[1]] = true
+		}
+		add(all[p[0]], strays)
+		k = p[0] + 1
+	}
+	for _, q := range all[k:] {
+		stray[q[1]] = true
+	}
+	add([2]module.Addr{so.End, sn.End}, k < len(all))
+	for i := range out {
+		for a := range stray {
+			if out[i].new.Contains(a) {
+				out[i].sure = false
+			}
+		}
+	}
+	return out
+}
+
+// voteByNames pairs exported objects.
+func (c *comparer) voteByNames() {
+	objects := func(m *module.Module) map[string]module.Addr {
+		out := make(map[string]module.Addr)
+		for _, s := range m.Symbols {
+			if sec := m.SectionAt(s.Addr); s.Defined && s.Dynamic && s.Name != "" && sec != nil && !sec.Exec && sec.Write {
+				out[s.Name+"@"+s.Version] = s.Addr
+			}
+		}
+		return out
+	}
+	news := objects(c.New)
+	for name, o := range objects(c.Old) {
+		if n, ok := news[name]; ok {
+			c.vote(o, n, nil)
+		}
+	}
+}
+
+// voteBySlots lets paired tables say what their slots pair.
+func (c *comparer) voteBySlots() {
+	for _, s := range c.data.segments {
+		if !s.sure {
+			continue
+		}
+		olds, news := c.Old.RelocsIn(s.old), c.New.RelocsIn(s.new)
+		for i, j := 0, 0; i < len(olds) && j < len(news); {
+			a, b := olds[i].Addr-s.old.Start, news[j].Addr-s.new.Start
+			switch {
+			case a < b:
+				i++
+			case b < a:
+				j++
+			default:
+				o, okO := olds[i].Leads()
+				n, okN := news[j].Leads()
+				if okO && okN {
+					c.vote(o, n, nil)
+				}
+				i, j = i+1, j+1
+			}
+		}
+	}
+}
+
+// voteByBodies lets the common instructions of changed bodies pair objects
+// that no unchanged code refers to.
+func (c *comparer) voteByBodies() {
+	known, knownOld := c.data.toOld, c.data.toNew
+	for _, n := range c.New.Funcs {
+		o := c.toOld[n]
+		if o == nil || o.Hash == n.Hash || o.Opaque || n.Opaque {
+			continue
+		}
+		a, b := c.body(c.Old, o), c.body(c.New, n)
+		for _, r := range align(a, b, exact) {
+			for k := range r.n {
+				x, y := &a[r.i+k], &b[r.j+k]
+				if x.Ref < 0 || y.Ref < 0 {
+					continue
+				}
+				to, tn := o.Refs[x.Ref].Target, n.Refs[y.Ref].Target
+				_, k1 := known[tn]
+				_, k2 := knownOld[to]
+				if !k1 && !k2 {
+					c.vote(to, tn, n)
+				}
+			}
+		}
+	}
+}

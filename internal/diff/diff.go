@@ -1,0 +1,213 @@
+// Package diff compares two builds of a module: it pairs their functions and
+// data, decides which functions the fixed build really changed, and judges
+// whether a process that runs the baseline can be taken to the fixed build
+// without a restart. What it cannot prove it refuses, with a typed reason.
+package diff
+
+import (
+	"debug/elf"
+	"fmt"
+	"slices"
+
+	"hotpatch/internal/module"
+)
+
+// Verdict is the outcome of a comparison.
+type Verdict string
+
+// The verdicts.
+const (
+	Patchable Verdict = "patchable"
+	Unchanged Verdict = "unchanged" // nothing to patch: no code that runs differs
+	Refused   Verdict = "refused"
+)
+
+// Code is the type of a reason to refuse. docs/verdicts.md explains each.
+type Code string
+
+// The reasons to refuse.
+const (
+	NotPositionIndependent Code = "not-position-independent"
+	NoEntryRoom            Code = "entry-too-short"
+	JumpIntoEntry          Code = "jump-into-entry"
+	RemovedExport          Code = "removed-export"
+	DataLayout             Code = "data-layout"
+	InitialValue           Code = "initial-value-changed"
+	ConstantData           Code = "constant-data-changed"
+	TLSLayout              Code = "tls-layout"
+	Constructor            Code = "constructor-changed"
+	ConflictingPairs       Code = "conflicting-pairing"
+	UnpairedData           Code = "unpaired-data"
+	UnpairedFunction       Code = "unpaired-function"
+	OutsideFDE             Code = "code-outside-fde"
+	Undecodable            Code = "undecodable-code"
+	IndirectJump           Code = "unresolved-indirect-jump"
+	Labels                 Code = "label-table"
+	ShortBranch            Code = "short-branch"
+	Churn                  Code = "different-compiler-or-profile"
+	UnresolvedImport       Code = "unresolved-import"
+	UnsupportedModule      Code = "unsupported-module"
+)
+
+// A Reason says why a module is refused and what it is about.
+type Reason struct {
+	Code   Code   `json:"code"`
+	Name   string `json:"name"`   // the function, object or section
+	Detail string `json:"detail"` // for people
+}
+
+func (r Reason) String() string { return fmt.Sprintf("%s: %s: %s", r.Code, r.Name, r.Detail) }
+
+// An Omission is a difference left out because it cannot matter.
+type Omission struct {
+	Func           *module.Func // in the fixed build
+	Reason, Detail string
+}
+
+// A Change is one function of the fixed build that differs.
+type Change struct {
+	Old *module.Func // nil: added
+	New *module.Func
+	Why string
+}
+
+// Result is what a comparison found.
+type Result struct {
+	Old, New  *module.Module
+	Verdict   Verdict
+	Reasons   []Reason
+	Changes   []Change // by address in the fixed build
+	Removed   []*module.Func
+	Omissions []Omission
+	Paired    int // functions with a counterpart
+
+	*pairing
+}
+
+// pairing is who is who in the two builds.
+type pairing struct {
+	toNew, toOld map[*module.Func]*module.Func
+	data         dataPairs
+	ro           map[module.Addr]module.Addr // read-only data, fixed -> baseline
+}
+
+// OldData is where the baseline keeps the writable byte that the fixed build keeps at a.
+func (p *pairing) OldData(a module.Addr) (module.Addr, bool) { return p.data.Old(a) }
+
+// OldConstant is the baseline's read-only object with the content of the one at a.
+func (p *pairing) OldConstant(a module.Addr) (module.Addr, bool) {
+	o, ok := p.ro[a]
+	return o, ok
+}
+
+// DataPairs are the paired addresses of writable data, baseline first, by baseline address.
+func (p *pairing) DataPairs() [][2]module.Addr {
+	out := make([][2]module.Addr, 0, len(p.data.toNew))
+	for o, n := range p.data.toNew {
+		out = append(out, [2]module.Addr{o, n})
+	}
+	slices.SortFunc(out, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
+	return out
+}
+
+// OldOf is the baseline's counterpart of a function of the fixed build, or nil.
+func (p *pairing) OldOf(f *module.Func) *module.Func { return p.toOld[f] }
+
+// NewOf is the fixed build's counterpart of a function of the baseline, or nil.
+func (p *pairing) NewOf(f *module.Func) *module.Func { return p.toNew[f] }
+
+type comparer struct {
+	*Result
+	votes    *ballot
+	changed  map[*module.Func]string // fixed functions, with the reason
+	moved    map[module.Addr]bool    // read-only addresses of the fixed build whose content changed
+	bodies   map[*module.Func][]module.Instr
+	calledBy map[module.Addr][]*module.Func
+	labels   map[*module.Func]module.Addr
+	lines    map[*module.Func]bool
+}
+
+// Compare pairs two builds of one module and judges the difference. An error
+// means that they could not be compared at all.
+func Compare(old, new *module.Module) (*Result, error) {
+	r := &Result{Old: old, New: new, Verdict: Unchanged, pairing: &pairing{
+		toNew: make(map[*module.Func]*module.Func, len(old.Funcs)),
+		toOld: make(map[*module.Func]*module.Func, len(new.Funcs)),
+		ro:    make(map[module.Addr]module.Addr),
+	}}
+	if old.Identity == new.Identity {
+		return r, nil
+	}
+	c := &comparer{
+		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
+		bodies: make(map[*module.Func][]module.Instr),
+	}
+	c.pairFuncs()
+	c.settle()
+	c.findChanges()
+	c.finish()
+	return r, nil
+}
+
+func (c *comparer) refuse(code Code, name, format string, args ...any) {
+	r := Reason{code, name, fmt.Sprintf(format, args...)}
+	if !slices.Contains(c.Reasons, r) {
+		c.Reasons = append(c.Reasons, r)
+	}
+}
+
+// settle pairs functions and data in turn until nothing more is found: calls
+// of paired functions and slots of paired tables name further pairs.
+func (c *comparer) settle() {
+	for round := 0; round < 50; round++ {
+		n := len(c.toNew)
+		c.voteByRefs()
+		c.data = c.votes.resolve(c.Old, c.New)
+		c.voteBySlots()
+		c.elect()
+		if len(c.toNew) == n {
+			c.pairInOrder()
+			c.pairSimilar()
+			if len(c.toNew) == n {
+				break
+			}
+		}
+	}
+	c.voteByBodies()
+	c.data = c.votes.resolve(c.Old, c.New)
+}
+
+// finish turns what was found into the verdict.
+func (c *comparer) finish() {
+	for f, why := range c.changed {
+		c.Changes = append(c.Changes, Change{Old: c.toOld[f], New: f, Why: why})
+	}
+	slices.SortFunc(c.Changes, func(a, b Change) int { return int(int64(a.New.Entry()) - int64(b.New.Entry())) })
+	for _, f := range c.Old.Funcs {
+		if c.toNew[f] == nil {
+			c.Removed = append(c.Removed, f)
+		}
+	}
+	c.Paired = len(c.toNew)
+	for p := range c.votes.constants {
+		if _, ok := c.ro[p[1]]; !ok && c.constant(p[0], p[1], module.RefAddress, 0) == same {
+			c.ro[p[1]] = p[0]
+		}
+	}
+	c.judge()
+	switch {
+	case len(c.Reasons) > 0:
+		c.Verdict = Refused
+	case len(c.Changes) > 0:
+		c.Verdict = Patchable
+	}
+	for i, o := range c.Omissions {
+		if _, ok := c.changed[o.Func]; ok {
+			c.Omissions[i].Func = nil
+		}
+	}
+	c.Omissions = slices.DeleteFunc(c.Omissions, func(o Omission) bool { return o.Func == nil })
+}
+
+// isProgram reports whether the module is a main program rather than a library.
+func isProgram(m *module.Module) bool { return m.Interp || m.Type == elf.ET_EXEC }

@@ -1,0 +1,52 @@
+package diff
+
+import "hotpatch/internal/module"
+import "hotpatch/internal/module/cfi"
+
+// sameExceptions compares the exception tables of two functions whose bodies
+// are equal: the same code may catch something else.
+func (c *comparer) sameExceptions(o, n *module.Func) bool {
+	if len(o.FDEs) != len(n.FDEs) {
+		return false
+	}
+	for i := range o.FDEs {
+		a, okA := lsda(c.Old, o.FDEs[i])
+		b, okB := lsda(c.New, n.FDEs[i])
+		if okA != okB || len(a.Sites) != len(b.Sites) || len(a.Types) != len(b.Types) {
+			return false
+		}
+		for k := range a.Sites {
+			x, y := a.Sites[k], b.Sites[k]
+			if x.Action != y.Action || (x.Pad == 0) != (y.Pad == 0) {
+				return false
+			}
+		}
+		for k := range a.Types {
+			if !c.sameType(a.Types[k], b.Types[k]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func lsda(m *module.Module, f *cfi.FDE) (cfi.LSDA, bool) {
+	s := m.SectionAt(module.Addr(f.LSDA.Value))
+	if f.LSDA.Enc == 0xff || f.LSDA.Value == 0 || s == nil {
+		return cfi.LSDA{}, false
+	}
+	l, err := cfi.ParseLSDA(m.Bytes(s.Range), uint64(s.Start), f.LSDA.Value, f.Start)
+	return l, err == nil
+}
+
+func (c *comparer) sameType(a, b cfi.Pointer) bool {
+	if a.Value == 0 || b.Value == 0 {
+		return a.Value == b.Value
+	}
+	x, okX := c.Old.RelocAt(module.Addr(a.Value))
+	y, okY := c.New.RelocAt(module.Addr(b.Value))
+	if a.Indirect && b.Indirect && okX && okY {
+		return c.slotDiffers(x, y) == ""
+	}
+	return c.differs(module.Addr(a.Value), module.Addr(b.Value), module.RefAddress, 0) == ""
+}

@@ -1,0 +1,333 @@
+package diff
+
+import (
+	"slices"
+	"sort"
+
+	"hotpatch/internal/module"
+)
+
+func (c *comparer) pair(old, new *module.Func) bool {
+	if c.toNew[old] != nil || c.toOld[new] != nil {
+		return false
+	}
+	c.toNew[old], c.toOld[new] = new, old
+	return true
+}
+
+// pairFuncs pairs what is certain from the functions themselves: names, and
+// bodies that are unique between neighbours that are paired.
+func (c *comparer) pairFuncs() {
+	c.pairNames()
+	c.pairUnique(c.Old.Funcs, c.New.Funcs, 0)
+}
+
+func (c *comparer) pairNames() {
+	byName := func(m *module.Module) map[string]*module.Func {
+		names := make(map[string]*module.Func)
+		for _, f := range m.Funcs {
+			for _, n := range f.Names {
+				if _, dup := names[n]; dup {
+					names[n] = nil
+				} else {
+					names[n] = f
+				}
+			}
+		}
+		return names
+	}
+	news := byName(c.New)
+	for n, o := range byName(c.Old) {
+		if f := news[n]; o != nil && f != nil {
+			if !c.pair(o, f) && c.toNew[o] != f {
+				c.refuse(ConflictingPairs, n, "names that were one function are two in the other build")
+			}
+		}
+	}
+}
+
+// pairUnique pairs bodies that occur once in each list, keeps those in link
+// order as anchors, and looks again between each two anchors.
+func (c *comparer) pairUnique(olds, news []*module.Func, depth int) {
+	if len(olds) == 0 || len(news) == 0 || depth > 30 {
+		return
+	}
+	type where struct{ o, n, no, nn int }
+	seen := make(map[[16]byte]*where, len(olds))
+	for i, f := range olds {
+		if c.toNew[f] != nil {
+			continue
+		}
+		w := seen[f.Hash]
+		if w == nil {
+			w = &where{}
+			seen[f.Hash] = w
+		}
+		w.o, w.no = i, w.no+1
+	}
+	for i, f := range news {
+		if w := seen[f.Hash]; w != nil && c.toOld[f] == nil {
+			w.n, w.nn = i, w.nn+1
+		}
+	}
+	index := make(map[*module.Func]int, len(news))
+	for i, f := range news {
+		index[f] = i
+	}
+	var cand [][2]int
+	for i, f := range olds {
+		if n := c.toNew[f]; n != nil {
+			if j, ok := index[n]; ok {
+				cand = append(cand, [2]int{i, j})
+			}
+		} else if w := seen[f.Hash]; w.no == 1 && w.nn == 1 {
+			cand = append(cand, [2]int{i, w.n})
+		}
+	}
+	chain := longestIncreasing(cand)
+	if len(chain) == 0 {
+		return
+	}
+	grew := false
+	for _, p := range chain {
+		grew = c.pair(olds[p[0]], news[p[1]]) || grew
+	}
+	// Out of link order, but long enough that chance plays no part: moved.
+	for _, p := range cand {
+		if o := olds[p[0]]; o.Insts >= 12 && !o.Opaque {
+			c.pair(o, news[p[1]])
+		}
+	}
+	if !grew && depth > 0 {
+		return
+	}
+	lo := [2]int{-1, -1}
+	for _, p := range append(chain, [2]int{len(olds), len(news)}) {
+		if p[0]-lo[0] > 1 && p[1]-lo[1] > 1 {
+			c.pairUnique(olds[lo[0]+1:p[0]], news[lo[1]+1:p[1]], depth+1)
+		}
+		lo = p
+	}
+}
+
+// longestIncreasing is the longest subsequence, of pairs sorted by their
+// first number, in which the second number increases too.
+func longestIncreasing(p [][2]int) [][2]int {
+	tails := []int{}
+	prev := make([]int, len(p))
+	for i := range p {
+		k := sort.Search(len(tails), func(k int) bool { return p[tails[k]][1] >= p[i][1] })
+		prev[i] = -1
+		if k > 0 {
+			prev[i] = tails[k-1]
+		}
+		if k == len(tails) {
+			tails = append(tails, i)
+		} else {
+			tails[k] = i
+		}
+	}
+	var out [][2]int
+	if len(tails) > 0 {
+		for i := tails[len(tails)-1]; i >= 0; i = prev[i] {
+			out = append(out, p[i])
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// stretches calls f with each run of unpaired functions between two
+// neighbours that are paired with each other in the same order.
+func (c *comparer) stretches(f func(olds, news []*module.Func)) {
+	index := make(map[*module.Func]int, len(c.New.Funcs))
+	for i, n := range c.New.Funcs {
+		index[n] = i
+	}
+	var cand [][2]int
+	for i, o := range c.Old.Funcs {
+		if n := c.toNew[o]; n != nil {
+			cand = append(cand, [2]int{i, index[n]})
+		}
+	}
+	free := func(fs []*module.Func, m map[*module.Func]*module.Func) []*module.Func {
+		var out []*module.Func
+		for _, f := range fs {
+			if m[f] == nil {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	lo := [2]int{-1, -1}
+	for _, p := range append(longestIncreasing(cand), [2]int{len(c.Old.Funcs), len(c.New.Funcs)}) {
+		if p[0]-lo[0] > 1 && p[1]-lo[1] > 1 {
+			olds, news := free(c.Old.Funcs[lo[0]+1:p[0]], c.toNew), free(c.New.Funcs[lo[1]+1:p[1]], c.toOld)
+			if len(olds) > 0 && len(news) > 0 {
+				f(olds, news)
+			}
+		}
+		lo = p
+	}
+}
+
+// pairInOrder pairs equal bodies that occur equally often on both sides of a
+// stretch, in link order: templates and stubs that differ only by what they
+// refer to. Where the numbers differ, nothing tells which one went.
+func (c *comparer) pairInOrder() {
+	c.stretches(func(olds, news []*module.Func) {
+		group := make(map[[16]byte][2][]*module.Func)
+		for _, f := range olds {
+			g := group[f.Hash]
+			g[0] = append(g[0], f)
+			group[f.Hash] = g
+		}
+		for _, f := range news {
+			g := group[f.Hash]
+			g[1] = append(g[1], f)
+			group[f.Hash] = g
+		}
+		for _, g := range group {
+			if len(g[0]) != len(g[1]) {
+				continue
+			}
+			for i := range g[0] {
+				c.pair(g[0][i], g[1][i])
+			}
+		}
+	})
+}
+
+// pairSimilar pairs changed bodies in a stretch when they are alike and share
+// something that both refer to: place alone is never enough.
+func (c *comparer) pairSimilar() {
+	const enough = 0.5 // of the longer body's instructions in common
+	c.stretches(func(olds, news []*module.Func) {
+		if len(olds)*len(news) > 400 {
+			return
+		}
+		best := func(f *module.Func, others []*module.Func, old bool) *module.Func {
+			var top *module.Func
+			score := enough
+			for _, g := range others {
+				o, n := f, g
+				if !old {
+					o, n = g, f
+				}
+				if c.toNew[o] != nil || c.toOld[n] != nil {
+					continue
+				}
+				if s := c.likeness(o, n); s > score && c.shareEvidence(o, n) {
+					top, score = g, s
+				}
+			}
+			return top
+		}
+		for _, o := range olds {
+			if n := best(o, news, true); n != nil && best(n, olds, false) == o {
+				c.pair(o, n)
+			}
+		}
+	})
+}
+
+// likeness is the share of instructions that two bodies have in common, of the longer one.
+func (c *comparer) likeness(o, n *module.Func) float64 {
+	long, short := max(o.Insts, n.Insts), min(o.Insts, n.Insts)
+	if o.Opaque || n.Opaque || long == 0 || float64(short)/float64(long) < 0.5 || long > 20000 {
+		return 0
+	}
+	common := 0
+	for _, run := range align(c.body(c.Old, o), c.body(c.New, n), exact) {
+		common += run.n
+	}
+	return float64(common) / float64(long)
+}
+
+// shareEvidence reports whether two bodies refer to one thing both: a string,
+// an import, a paired function, or paired data.
+func (c *comparer) shareEvidence(o, n *module.Func) bool {
+	seen := make(map[string]bool)
+	for i := range o.Refs {
+		if k := c.key(c.Old, o.Refs[i].Target, true); k != "" {
+			seen[k] = true
+		}
+	}
+	return slices.ContainsFunc(n.Refs, func(r module.Ref) bool {
+		k := c.key(c.New, r.Target, false)
+		return k != "" && seen[k]
+	})
+}
+
+// voteByRefs lets every pair of equal bodies say what their references pair.
+func (c *comparer) voteByRefs() {
+	c.votes.reset()
+	each := func(o, n *module.Func) {
+		if o.Hash != n.Hash || o.Opaque || len(o.Refs) != len(n.Refs) {
+			return
+		}
+		for i := range o.Refs {
+			c.vote(o.Refs[i].Target, n.Refs[i].Target, n)
+		}
+	}
+	for _, o := range c.Old.Funcs {
+		if n := c.toNew[o]; n != nil {
+			each(o, n)
+		}
+	}
+	if len(c.Old.Gaps) == len(c.New.Gaps) {
+		for i, o := range c.Old.Gaps {
+			each(o, c.New.Gaps[i])
+		}
+	}
+	c.voteByNames()
+}
+
+// vote notes that an address of the baseline and one of the fixed build stand
+// at the same place.
+func (c *comparer) vote(o, n module.Addr, by *module.Func) {
+	so, sn := c.Old.SectionAt(o), c.New.SectionAt(n)
+	if so == nil || sn == nil || so.Name != sn.Name {
+		return
+	}
+	switch {
+	case so.Exec:
+		fo, fn := c.Old.FuncAt(o), c.New.FuncAt(n)
+		if fo != nil && fn != nil && !fo.Gap && !fn.Gap && fo.Entry() == o && fn.Entry() == n {
+			c.votes.function(fo, fn)
+		}
+	case isGOT(so):
+		// Slots are told by their relocations.
+	case so.Write:
+		c.votes.object(o, n, by)
+	default:
+		c.votes.constant(o, n)
+	}
+}
+
+// elect pairs functions that votes name, where the votes agree.
+func (c *comparer) elect() {
+	for o, t := range c.votes.funcs {
+		if c.toNew[o] != nil {
+			continue
+		}
+		if n := only(t, c.toOld); n != nil && only(c.votes.funcsBack[n], c.toNew) == o {
+			c.pair(o, n)
+		}
+	}
+}
+
+// only is the one candidate that is not paired yet, or nil when there are several.
+func only(t tally, paired map[*module.Func]*module.Func) *module.Func {
+	var one *module.Func
+	for f := range t {
+		if paired[f] != nil {
+			continue
+		}
+		if one != nil {
+			return nil
+		}
+		one = f
+	}
+	return one
+}

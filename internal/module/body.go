@@ -1,0 +1,85 @@
+package module
+
+import (
+	"hash/maphash"
+
+	"hotpatch/internal/module/x86"
+)
+
+// An Instr is one instruction of a function's body, for comparing bodies.
+type Instr struct {
+	x86.Inst
+	At Addr
+	// Key is equal for instructions that are the same but for where a branch
+	// or a RIP-relative operand leads; Shape, but for displacement and
+	// immediate too.
+	Key, Shape uint64
+	Ref        int // index into the function's Refs, or -1
+}
+
+var seed = maphash.MakeSeed()
+
+// Body decodes a function, without its NOPs; nil when it is opaque.
+func (m *Module) Body(f *Func) []Instr {
+	if f.Opaque {
+		return nil
+	}
+	out := make([]Instr, 0, f.Insts)
+	ref := 0
+	for _, r := range f.Ranges {
+		code := m.Bytes(r)
+		for o := 0; o < len(code); {
+			in, err := x86.Decode(code[o:])
+			if err != nil {
+				return nil
+			}
+			if in.Kind != x86.Nop {
+				at := r.Start + Addr(o)
+				i := Instr{Inst: in, At: at, Ref: -1}
+				if ref < len(f.Refs) && f.Refs[ref].At == at {
+					i.Ref = ref
+					ref++
+				}
+				i.Key, i.Shape = keys(code[o:o+int(in.Len)], &in)
+				out = append(out, i)
+			}
+			o += int(in.Len)
+		}
+	}
+	return out
+}
+
+func keys(raw []byte, in *x86.Inst) (key, shape uint64) {
+	var buf [16]byte
+	b := buf[:copy(buf[:], raw)]
+	if in.Kind == x86.Jmp || in.Kind == x86.Jcc {
+		// The width of a branch says nothing: opcode 7x is 0f 8x.
+		op := b[in.DispOff-1] & 0x0f
+		if in.Kind == x86.Jmp {
+			op = 0x40
+		}
+		k := maphash.Bytes(seed, []byte{0x0f, 0x04, op})
+		return k, k
+	}
+	if in.Relative() {
+		clear(b[in.DispOff : in.DispOff+in.DispLen])
+	}
+	key = maphash.Bytes(seed, b)
+	if in.DispLen > 0 {
+		clear(b[in.DispOff : in.DispOff+in.DispLen])
+	}
+	if in.ImmLen > 0 {
+		clear(b[in.ImmOff : in.ImmOff+in.ImmLen])
+	}
+	// A displacement of 8 bits and one of 32 differ in mod only.
+	if in.HasModRM && in.ModRM>>6 != 3 && in.DispLen > 0 && !in.RIP {
+		b = append(b[:in.DispOff], b[in.DispOff+in.DispLen:]...)
+		for i := range b {
+			if b[i] == in.ModRM && i > 0 {
+				b[i] = b[i]&0x3f | 0x40
+				break
+			}
+		}
+	}
+	return key, maphash.Bytes(seed, b)
+}
