@@ -2,15 +2,15 @@ package cfi
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
-
-	"debug/elf"
 )
 
 // run runs a command that must succeed.
@@ -89,7 +89,7 @@ func TestBuildKeepsEveryRow(t *testing.T) {
 				for pc := a.Start; pc < a.End; pc += (a.End-a.Start)/16 + 1 {
 					ra, errA := a.Row(pc)
 					rb, errB := b.Row(pc)
-					if errA != nil || errB != nil || fmt.Sprint(ra) != fmt.Sprint(rb) {
+					if errA != nil || errB != nil || !reflect.DeepEqual(ra, rb) {
 						t.Fatalf("row at %#x: got %v, %v; want %v, %v", pc, rb, errB, ra, errA)
 					}
 				}
