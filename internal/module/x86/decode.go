@@ -330,6 +330,8 @@ func (d *decoder) vectorSize(c entry, y uint8) uint8 {
 		return 4 << pp
 	case c == sDup && (pp < 2 || pp == 3 && vl == 16), c == sMovd && pp == 2:
 		return 8
+	case c == sMovd && pp == 3:
+		return 16
 	case c == sCvtI && pp >= 2, c == sMovd:
 		return y
 	}

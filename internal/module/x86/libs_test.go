@@ -32,7 +32,7 @@ func TestLibraries(t *testing.T) {
 			for _, p := range fdePieces(t, file, 2<<20) {
 				t.Run("part", func(t *testing.T) {
 					t.Parallel()
-					v.check(t, p, nil)
+					v.check(t, p)
 				})
 			}
 		})

@@ -82,10 +82,10 @@ func (d *decoder) special0F() bool {
 			in.MemSize = 10
 		case mem && reg == 5:
 			in.MemSize = 8
-			return in.Rep
+			return d.pp == 2
 		case mem && reg != 7:
 			in.MemSize = 2
-		case in.ModRM == 0xec && in.Rep: // uiret
+		case in.ModRM == 0xec && d.pp == 2: // uiret
 			in.Kind = Ret
 		}
 	case 0x0f:
@@ -100,8 +100,10 @@ func (d *decoder) special0F() bool {
 		switch {
 		case mem && (reg == 2 || reg == 3):
 			in.MemSize = 4
-		case mem && in.Rep && reg == 6: // clrssbsy
+		case mem && d.pp == 2 && reg == 6: // clrssbsy
 			in.MemSize = 8
+		case !mem && reg < 5: // rdfsbase to ptwrite
+			return d.pp == 2
 		}
 	case 0xc7:
 		switch {
@@ -120,15 +122,19 @@ func (d *decoder) special0F() bool {
 // prefetches, MPX, cldemote, rdssp, endbr64.
 func (d *decoder) hint(reg uint8, mem bool) {
 	in := &d.in
-	nop := !mem && d.pp == 0
+	var nop bool
 	switch in.Opcode {
-	case 0x18:
-		nop = !mem || reg == 4 || reg == 5
+	case 0x18: // prefetchit0 and prefetchit1 are RIP-relative
+		nop = !mem || reg > 3 && (reg < 6 || !in.RIP || d.pp != 0)
+	case 0x1a:
+		nop = !mem && d.pp == 0
+	case 0x1b:
+		nop = !mem && (d.pp == 0 || d.pp == 2)
 	case 0x1c:
-		nop = !mem || reg != 0
+		nop = !mem || reg != 0 || d.pp != 0
 	case 0x1e:
-		nop = !in.Rep
-		if in.Rep && in.ModRM == 0xfa {
+		nop = d.pp != 2 || mem || reg != 1 && in.ModRM != 0xfa && in.ModRM != 0xfb
+		if d.pp == 2 && in.ModRM == 0xfa {
 			in.Kind = Endbr
 		}
 	}

@@ -57,7 +57,7 @@ const (
 	sCvtI                        // VL; sY under F3 and F2
 	sCvtF                        // VL/2; VL under 66; 4 under F3; 8 under F2
 	sCvtD                        // VL; VL/2 under F3 unless W
-	sMovd                        // sY; 8 under F3
+	sMovd                        // sY; 8 under F3; 16 under F2
 
 	memShift = 4
 	memMask  = 1<<5 - 1
@@ -140,25 +140,26 @@ const (
 	jz       = pA | iJ4 | kJcc
 	fp       = pA | modrm | special
 
-	rm  = modrm
-	rmi = modrm | iB
-	mm  = pN | p6 | modrm | sMM     // MMX and SSE2
-	ps  = pA | modrm | sPS          // packed and scalar of both widths
-	pd  = pN | p6 | modrm | sX      // packed of both widths
-	pN3 = pN | p3 | modrm | sPS     // single only
-	x6  = p6 | modrm | sX           // 66 only
-	v6  = b6 | modrm | sX           // VEX and EVEX, 66 only
-	y6  = e6 | modrm | sX           // EVEX, 66 only
-	fma = b6 | modrm | sY           // scalar
-	y63 = e6 | e3 | modrm | sX      // EVEX, 66 and F3
-	v3A = b6 | rmi | sX             // in 0F3A
-	y3A = e6 | rmi | sX             // in 0F3A
-	x3A = p6 | rmi | sX             // in 0F3A
-	kk  = pN | p6 | modrm | regOnly // mask registers
-	cmp = p6 | modrm | memOnly | sY // cmpccxadd
-	ph  = eN | e3 | modrm | sPH     // FP16
-	xi  = pA | rmi | sX             // XOP with an immediate
-	xr  = pA | modrm | sX           // XOP
+	rm     = modrm
+	rmi    = modrm | iB
+	mm     = pN | p6 | modrm | sMM     // MMX and SSE2
+	ps     = pA | modrm | sPS          // packed and scalar of both widths
+	pd     = pN | p6 | modrm | sX      // packed of both widths
+	pN3    = pN | p3 | modrm | sPS     // single only
+	x6     = p6 | modrm | sX           // 66 only
+	v6     = b6 | modrm | sX           // VEX and EVEX, 66 only
+	y6     = e6 | modrm | sX           // EVEX, 66 only
+	fma4   = b6 | e2 | modrm | sMovd   // scalar, or four of them
+	fma    = b6 | modrm | sY           // scalar
+	y63    = e6 | e3 | modrm | sX      // EVEX, 66 and F3
+	v3A    = b6 | rmi | sX             // in 0F3A
+	y3A    = e6 | rmi | sX             // in 0F3A
+	x3A    = p6 | rmi | sX             // in 0F3A
+	kk     = pN | p6 | modrm | regOnly // mask registers
+	cmpadd = p6 | modrm | memOnly | sY // cmpccxadd
+	ph     = eN | e3 | modrm | sPH     // FP16
+	xi     = pA | rmi | sX             // XOP with an immediate
+	xr     = pA | modrm | sX           // XOP
 )
 
 // oneByte is map 0.
@@ -190,7 +191,7 @@ var oneByte = [256]entry{
 // map0F is the legacy map 0F.
 var map0F = [256]entry{
 	0x00: ew | only0to5, pA | rm | special, ew, ew, xx, no | kSys, no, no,
-	0x08: no, no, xx, no | kTrap, xx, pA | rm, no, pA | rmi | s8 | special,
+	0x08: no, pN | p3, xx, no | kTrap, xx, pA | rm, no, pA | rmi | s8 | special,
 	0x10: ps, ps, pA | rm | sDup, pN | p6 | rm | memOnly | s8,
 	0x14: pd, pd, pN | p6 | p3 | rm | sDup, pN | p6 | rm | memOnly | s8,
 	0x18: pA | rm | special, pA | rm | kNop, pA | rm | special, pA | rm | special,
@@ -213,7 +214,7 @@ var map0F = [256]entry{
 	0xa0: no, no, no, pA | rm, ev | iB, ev, pA | rm | regOnly | only0to2, pA | rm | regOnly | only0to5,
 	0xa8: no, no, no, pA | rm, ev | iB, ev, pA | rm | special, ev,
 	0xb0: eb, ev, pA | rm | memOnly, pA | rm, pA | rm | memOnly, pA | rm | memOnly, eb, ew,
-	0xb8: p3 | rm | sV, pA | rm | kTrap, ev | iB | only4to7, pA | rm, ev, ev, eb, ew,
+	0xb8: p3 | rm | sV, pA | rm | kTrap, ev | iB | only4to7, pA | rm, ev &^ p2, ev &^ p2, eb, ew,
 	0xc0: eb, ev, ps | iB, pN | rm | memOnly | sY, pN | p6 | rmi | s2, pN | p6 | rmi | regOnly, pd | iB,
 	0xc7: pA | rm | only1to7 | no2 | special, no, no, no, no, no, no, no, no,
 	0xd0: p6 | p2 | rm | sX, mm, mm, mm, mm, mm, p6 | p3 | p2 | rm | s8, mm | regOnly,
