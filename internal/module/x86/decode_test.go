@@ -29,7 +29,7 @@ func TestDecode(t *testing.T) {
 		{"pause is no nop", "f3 90", Inst{Len: 2, Rep: true, Opcode: 0x90}},
 		{"xchg r8, rax is no nop", "49 90", Inst{Len: 2, REX: 0x49, Opcode: 0x90}},
 		{"xchg ax, ax", "66 90", Inst{Kind: Nop, Len: 2, Data16: true, Opcode: 0x90}},
-		{"prefetchw is no nop", "0f 0d 08", Inst{Len: 3, Map: 1, Opcode: 0x0d, HasModRM: true, ModRM: 0x08, MemSize: 8}},
+		{"prefetchw is no nop", "0f 0d 08", Inst{Len: 3, Map: 1, Opcode: 0x0d, HasModRM: true, ModRM: 0x08}},
 		{"longest nop", "66 66 2e 0f 1f 84 00 00 02 00 00", Inst{
 			Kind: Nop, Len: 11, Data16: true, Map: 1, Opcode: 0x1f, HasModRM: true, ModRM: 0x84, HasSIB: true,
 			DispOff: 7, DispLen: 4, Disp: 0x200,
@@ -134,7 +134,7 @@ func TestInvalid(t *testing.T) {
 		"3DNow! 00":         "0f 0f c0 00",
 		"fld /1 memory":     "d9 08",
 		"16 bytes":          "66 66 66 66 66 66 66 66 66 66 66 66 66 66 66 90",
-		"16 bytes in all":   "66 66 66 66 66 66 66 66 66 66 c7 00 00 00 00 00",
+		"16 bytes in all":   "66 66 66 66 66 66 66 66 66 48 c7 40 00 00 00 00 00",
 	} {
 		if in, err := Decode(unhex(t, code)); !errors.Is(err, ErrInvalid) || in != (Inst{}) {
 			t.Errorf("%s: %+v, %v", name, in, err)

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EACH(F) F(int8_t, b) F(uint16_t, uw) F(int32_t, d) F(uint64_t, uq) F(float, s) F(double, f)
+#define EACH(F) F(uint16_t, uw) F(int32_t, d) F(uint64_t, uq) F(float, s)
 
 #define LOOPS(T, n) \
 	void axpy_##n(T *restrict a, const T *restrict b, T c, size_t k) { \
@@ -20,7 +20,6 @@
 	void step_##n(T *restrict a, const T *restrict b, size_t k) { \
 		for (size_t i = 0; i < k; i++) a[i] = b[3 * i] + b[3 * i + 1] - b[3 * i + 2]; } \
 	void to_d_##n(double *restrict a, const T *restrict b, size_t k) { for (size_t i = 0; i < k; i++) a[i] = b[i]; } \
-	void to_s_##n(float *restrict a, const T *restrict b, size_t k) { for (size_t i = 0; i < k; i++) a[i] = b[i]; } \
 	void to_b_##n(int8_t *restrict a, const T *restrict b, size_t k) { for (size_t i = 0; i < k; i++) a[i] = b[i]; } \
 	void to_q_##n(int64_t *restrict a, const T *restrict b, size_t k) { for (size_t i = 0; i < k; i++) a[i] = b[i]; }
 EACH(LOOPS)
