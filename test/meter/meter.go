@@ -36,6 +36,7 @@ type Meter struct {
 
 type result struct {
 	took   []time.Duration
+	more   int // answered, without a time
 	failed int
 	errs   []error // the first few
 	lasted time.Duration
@@ -79,6 +80,13 @@ func (m *Meter) Do(request func() error) error {
 	return nil
 }
 
+// Add counts requests that were answered and not timed.
+func (m *Meter) Add(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.results[m.phase].more += n
+}
+
 // Summary is what a phase came to.
 type Summary struct {
 	Phase     Phase
@@ -103,10 +111,12 @@ func (m *Meter) Summarize() []Summary {
 	for p := range phases {
 		r := &m.results[p]
 		slices.Sort(r.took)
-		s := Summary{Phase: p, Requests: len(r.took), Failed: r.failed, Errors: r.errs, Lasted: r.lasted}
+		s := Summary{Phase: p, Requests: len(r.took) + r.more, Failed: r.failed, Errors: r.errs, Lasted: r.lasted}
 		if n := len(r.took); n > 0 {
 			s.P50, s.P99, s.Longest = Percentile(r.took, 50), Percentile(r.took, 99), r.took[n-1]
-			s.PerSecond = float64(n) / r.lasted.Seconds()
+		}
+		if r.lasted > 0 {
+			s.PerSecond = float64(s.Requests) / r.lasted.Seconds()
 		}
 		out = append(out, s)
 	}

@@ -11,6 +11,28 @@ type Report struct {
 	Command   string    `json:"command"`
 	Processes []Process `json:"processes"`
 	Modules   []Module  `json:"modules"` // build
+	Patches   []Patch   `json:"patches"` // inspect
+}
+
+// Patch is what inspect says of one module's patch.
+type Patch struct {
+	ID        string     `json:"id"`
+	Module    string     `json:"module"`
+	Functions []Function `json:"functions"`
+}
+
+// Function is a function in the overlay of a patch.
+type Function struct {
+	Name    string  `json:"name"`
+	Change  string  `json:"change"` // changed, added or carried
+	Ranges  []Range `json:"ranges"` // image addresses of the fixed build; the first holds the entry
+	Steered bool    `json:"steered"`
+}
+
+// Range is the half-open interval of image addresses from Start to End.
+type Range struct {
+	Start uint64 `json:"start"`
+	End   uint64 `json:"end"`
 }
 
 // Process is what a command says of one process.

@@ -97,6 +97,14 @@ func (t Tool) BuildPatch(ctx context.Context, baseline, fixed, out string) (Repo
 	return r, err
 }
 
+// Inspect runs `hotpatch inspect` for a patch file, which may hold the patches
+// of several modules.
+func (t Tool) Inspect(ctx context.Context, file string) ([]Patch, error) {
+	var r Report
+	_, err := t.Run(ctx, &r, "inspect", "--json", file)
+	return r.Patches, err
+}
+
 // Run starts hotpatch with the given arguments and decodes the object that it
 // prints into into. It returns the exit code; a code other than 0, 2 or 3 and
 // output that is no JSON object are errors, with what the command wrote on

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// archive is the Debian archive of one release, read with apt. Its index and
+// the packages lie in a folder of their own: the machine's apt is not touched
+// and nothing is installed.
+type archive struct {
+	dir     string // the cache
+	options []string
+}
+
+// openArchive prepares the cache and reads the archive's index unless it was
+// read within the last hour.
+func openArchive(ctx context.Context, dir, mirror, release string) (*archive, error) {
+	for _, program := range []string{"apt-get", "apt-cache", "dpkg-deb", "dpkg", "dpkg-query"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("%s is missing: this needs a Debian system with apt and dpkg", program)
+		}
+	}
+	if _, err := os.Stat(keyring); err != nil {
+		return nil, fmt.Errorf("the archive's keys are missing: apt install debian-archive-keyring (%w)", err)
+	}
+	a := &archive{dir: dir}
+	lists, debs := filepath.Join(dir, "apt", "lists"), filepath.Join(dir, "debs")
+	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(dir, "apt", "cache", "archives", "partial"), debs} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("make the cache: %w", err)
+		}
+	}
+	sources := filepath.Join(dir, "apt", "sources.list")
+	text := fmt.Sprintf("deb [signed-by=%[1]s] %[2]s %[3]s main\ndeb [signed-by=%[1]s] %[2]s-security %[3]s-security main\n", keyring, mirror, release)
+	if err := os.WriteFile(sources, []byte(text), 0o644); err != nil {
+		return nil, fmt.Errorf("write the list of sources: %w", err)
+	}
+	for _, o := range []string{
+		"Dir::Etc::sourcelist=" + sources, "Dir::Etc::sourceparts=/dev/null", "Dir::State::lists=" + lists,
+		"Dir::Cache=" + filepath.Join(dir, "apt", "cache"), "APT::Architecture=amd64", "APT::Sandbox::User=root",
+	} {
+		a.options = append(a.options, "-o", o)
+	}
+	stamp := filepath.Join(dir, "apt", "updated")
+	if info, err := os.Stat(stamp); err == nil && time.Since(info.ModTime()) < time.Hour {
+		return a, nil
+	}
+	if _, err := a.apt(ctx, "", "apt-get", "update"); err != nil {
+		return nil, fmt.Errorf("read the archive's index: %w", err)
+	}
+	return a, os.WriteFile(stamp, nil, 0o644)
+}
+
+func (a *archive) apt(ctx context.Context, dir, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, slices.Concat(a.options, args)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, lastLine(out))
+	}
+	return string(out), nil
+}
+
+// newestTwo returns the two newest versions that the archive serves: the
+// baseline and the fixed build.
+func (a *archive) newestTwo(ctx context.Context, pkg string) (baseline, fixed string, err error) {
+	out, err := a.apt(ctx, "", "apt-cache", "madison", pkg)
+	if err != nil {
+		return "", "", err
+	}
+	var versions []string
+	for line := range strings.Lines(out) {
+		if f := strings.Split(line, "|"); len(f) == 3 && !slices.Contains(versions, strings.TrimSpace(f[1])) {
+			versions = append(versions, strings.TrimSpace(f[1]))
+		}
+	}
+	if len(versions) < 2 {
+		return "", "", fmt.Errorf("the archive serves %d version of %s, two are needed", len(versions), pkg)
+	}
+	slices.SortFunc(versions, func(x, y string) int {
+		if exec.CommandContext(ctx, "dpkg", "--compare-versions", x, "lt", y).Run() == nil {
+			return -1
+		}
+		return 1
+	})
+	return versions[len(versions)-2], versions[len(versions)-1], nil
+}
+
+// fetch downloads a package, the candidate's version when version is empty,
+// unless it is here already, and returns its file.
+func (a *archive) fetch(ctx context.Context, pkg, version string) (string, error) {
+	if version == "" {
+		out, err := a.apt(ctx, "", "apt-cache", "policy", pkg)
+		if err != nil {
+			return "", err
+		}
+		for line := range strings.Lines(out) {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), "Candidate: "); ok && v != "(none)" {
+				version = v
+			}
+		}
+		if version == "" {
+			return "", fmt.Errorf("the archive has no package %s", pkg)
+		}
+	}
+	debs := filepath.Join(a.dir, "debs")
+	// apt writes a colon as %3a and leaves the rest.
+	pattern := filepath.Join(debs, pkg+"_"+strings.ReplaceAll(version, ":", "%3a")+"_*.deb")
+	for range 2 {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", fmt.Errorf("look for %s: %w", pkg, err)
+		}
+		if len(found) > 0 {
+			return found[0], nil
+		}
+		if _, err := a.apt(ctx, debs, "apt-get", "download", pkg+"="+version); err != nil {
+			return "", fmt.Errorf("fetch %s %s: %w", pkg, version, err)
+		}
+	}
+	return "", fmt.Errorf("fetch %s %s: apt left no %s", pkg, version, pattern)
+}
+
+// libraries unpacks the libraries that a package needs and the machine lacks,
+// and what those need, into dir.
+func (a *archive) libraries(ctx context.Context, deb, dir string) error {
+	seen := map[string]bool{}
+	queue := []string{deb}
+	for len(queue) > 0 {
+		deb, queue = queue[0], queue[1:]
+		out, err := exec.CommandContext(ctx, "dpkg-deb", "-f", deb, "Depends").Output()
+		if err != nil {
+			return fmt.Errorf("read the dependencies of %s: %w", deb, err)
+		}
+		for _, pkg := range lacking(ctx, string(out)) {
+			if seen[pkg] {
+				continue
+			}
+			seen[pkg] = true
+			file, err := a.fetch(ctx, pkg, "")
+			if err != nil {
+				return err
+			}
+			if err := unpack(ctx, file, dir); err != nil {
+				return err
+			}
+			queue = append(queue, file)
+		}
+	}
+	return nil
+}
+
+// lacking lists the library packages in a Depends field that are not
+// installed; of alternatives none of which is installed the first.
+func lacking(ctx context.Context, depends string) []string {
+	var out []string
+	for clause := range strings.SplitSeq(depends, ",") {
+		var first string
+		installed := false
+		for alternative := range strings.SplitSeq(clause, "|") {
+			name, _, _ := strings.Cut(strings.TrimSpace(alternative), " ")
+			name, _, _ = strings.Cut(name, ":")
+			if first == "" {
+				first = name
+			}
+			state, _ := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", name).Output()
+			installed = installed || string(state) == "installed"
+		}
+		if !installed && (strings.HasPrefix(first, "lib") || first == "zlib1g") {
+			out = append(out, first)
+		}
+	}
+	return out
+}
+
+func unpack(ctx context.Context, deb, dir string) error {
+	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("unpack %s: %w: %s", filepath.Base(deb), err, lastLine(out))
+	}
+	return nil
+}
+
+// upgrade does with the files of the tree fixed what dpkg does with those of a
+// new package version: each is written beside the one in root and renamed over
+// it; then the files that only the old version had are removed.
+func upgrade(root, fixed string) error {
+	err := filepath.WalkDir(fixed, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(fixed, path)
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(root, rel)
+		if d.IsDir() {
+			return os.MkdirAll(at, 0o755)
+		}
+		beside := at + ".dpkg-new"
+		if d.Type() == fs.ModeSymlink {
+			to, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			if err := os.Symlink(to, beside); err != nil {
+				return err
+			}
+			return os.Rename(beside, at)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		bytes, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(beside, bytes, info.Mode().Perm()); err != nil {
+			return err
+		}
+		return os.Rename(beside, at)
+	})
+	if err != nil {
+		return fmt.Errorf("upgrade %s: %w", root, err)
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(filepath.Join(fixed, rel)); errors.Is(err, fs.ErrNotExist) {
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
+
+// libraryDirs lists the folders below the roots that hold shared libraries, in
+// order, for LD_LIBRARY_PATH.
+func libraryDirs(roots ...string) []string {
+	var out []string
+	for _, root := range roots {
+		for _, rel := range []string{"usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib"} {
+			dir := filepath.Join(root, rel)
+			if found, _ := filepath.Glob(filepath.Join(dir, "*.so*")); len(found) > 0 {
+				out = append(out, dir)
+			}
+		}
+	}
+	return out
+}
+
+func lastLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+}
