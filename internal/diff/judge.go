@@ -199,10 +199,14 @@ func (c *comparer) judgeChange(ch *Change) {
 		return
 	}
 	c.judgeLabels(o, c.Old)
-	if _, _, err := Entry(c.Old, o); err != nil {
-		c.refuse(NoEntryRoom, n.Name, "%v", err)
+	for _, e := range o.Entries {
+		at, _, err := Entry(c.Old, o, e)
+		if err != nil {
+			c.refuse(NoEntryRoom, n.Name, "%v", err)
+			continue
+		}
+		c.judgeEntry(o, at)
 	}
-	c.judgeEntry(o)
 	c.judgeLayout(o, n)
 	for _, r := range c.initSlots() {
 		if r == o.Entry() {
@@ -250,17 +254,18 @@ func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
 // JumpLen is the length of the jump that steers an entry: jmp rel32.
 const JumpLen = 5
 
-// Entry is the place in a baseline function where the steering jump goes,
-// after endbr64 (which indirect calls need when CET is on), and the bytes there.
-func Entry(m *module.Module, f *module.Func) (module.Addr, [JumpLen]byte, error) {
+// Entry is the place in a baseline function where the jump that steers its
+// entry at a goes, after endbr64 (which indirect calls need when CET is on),
+// and the bytes there.
+func Entry(m *module.Module, f *module.Func, a module.Addr) (module.Addr, [JumpLen]byte, error) {
 	var old [JumpLen]byte
-	at := f.Entry()
-	code := m.Bytes(module.Range{Start: at, End: f.Ranges[0].End})
+	at, part := a, f.Ranges[f.PlaceOf(a).Part]
+	code := m.Bytes(module.Range{Start: at, End: part.End})
 	if in, err := x86.Decode(code); err == nil && in.Kind == x86.Endbr {
 		at += module.Addr(in.Len)
 	}
-	end := f.Ranges[0].End
-	if pad := m.Bytes(module.Range{Start: end, End: m.NextCode(f.Entry())}); pad != nil {
+	end := part.End
+	if pad := m.Bytes(module.Range{Start: end, End: m.NextCode(a)}); pad != nil {
 		end += module.Addr(module.Padding(pad))
 	}
 	if at+JumpLen > end {
@@ -270,12 +275,8 @@ func Entry(m *module.Module, f *module.Func) (module.Addr, [JumpLen]byte, error)
 	return at, old, nil
 }
 
-// judgeEntry refuses when a branch leads into the bytes that the jump overwrites.
-func (c *comparer) judgeEntry(f *module.Func) {
-	at, _, err := Entry(c.Old, f)
-	if err != nil {
-		return
-	}
+// judgeEntry refuses when a branch leads into the bytes that the jump at at overwrites.
+func (c *comparer) judgeEntry(f *module.Func, at module.Addr) {
 	inside := func(t module.Addr) bool { return t > at && t < at+JumpLen }
 	for _, in := range c.body(c.Old, f) {
 		if in.Relative() && !in.RIP && inside(module.Addr(in.Target(uint64(in.At)))) {

@@ -3,7 +3,41 @@
 // is needed to check that it belongs there. It knows nothing of processes.
 package patch
 
-import "hotpatch/internal/module"
+import (
+	"encoding/hex"
+	"fmt"
+
+	"hotpatch/internal/module"
+)
+
+// PageSize is the unit of protection, in bytes (psABI x86-64, 3.3.1).
+const PageSize = 4096
+
+// Digest is a SHA-256; as text it is lower-case hex.
+type Digest [32]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Digest) UnmarshalText(b []byte) error { return unhex(d[:], b) }
+
+// JumpBytes are the bytes that a steering jump replaces; as text lower-case hex.
+type JumpBytes [5]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (j JumpBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, j[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (j *JumpBytes) UnmarshalText(b []byte) error { return unhex(j[:], b) }
+
+func unhex(dst, text []byte) error {
+	if len(text) != 2*len(dst) {
+		return fmt.Errorf("%d hex digits, not %d", len(text), 2*len(dst))
+	}
+	_, err := hex.Decode(dst, text)
+	return err
+}
 
 // Prot is the protection of a piece of the overlay once it is in place.
 type Prot uint8
@@ -22,7 +56,7 @@ type Piece struct {
 	// address + overlay bias = address in the process.
 	Addr  module.Addr
 	Prot  Prot
-	Bytes []byte // length is a multiple of 4096
+	Bytes []byte `json:"-"` // length is a multiple of PageSize
 }
 
 // FixupKind says what is added to a place in a piece when it is put into a
@@ -66,7 +100,7 @@ type Steer struct {
 	Name string      // for people: symbol or func_<addr>
 	At   module.Addr // baseline image address of the first overwritten byte (after endbr64)
 	To   module.Addr // fixed image address in the overlay that the jump leads to
-	Old  [5]byte     // the baseline's bytes at At
+	Old  JumpBytes   // the baseline's bytes at At
 }
 
 // An OldFunc is a baseline function that the fixed build changed or removed.
@@ -74,7 +108,7 @@ type Steer struct {
 type OldFunc struct {
 	Name   string
 	Ranges []module.Range // baseline image addresses; the first holds the entry
-	Digest [32]byte       // SHA-256 over the bytes of all ranges, in order, as in the baseline file
+	Digest Digest         // SHA-256 over the bytes of all ranges, in order, as in the baseline file
 }
 
 // Change says what happened to a function of the fixed build.
@@ -106,7 +140,7 @@ type Omission struct {
 
 // A Patch takes one module of a process from its baseline to its fixed build.
 type Patch struct {
-	ID       ID     // digest of the encoded file
+	ID       ID     `json:"-"` // digest of the encoded file
 	Module   string // soname, or the program's base name
 	Baseline module.Identity
 	Fixed    module.Identity
@@ -120,6 +154,9 @@ type Patch struct {
 	Functions  []Function
 	Omissions  []Omission
 	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, fixed image address; 0 when none
+	// Escapes: addresses of overlay code may come to lie in the program's own
+	// data, so that the overlay has to stay mapped after a rollback.
+	Escapes bool
 	// EntryAllowed says that the consistency level "entry" is safe; EntryWhy
 	// is the argument for or against, for people.
 	EntryAllowed bool

@@ -1,0 +1,236 @@
+package patch
+
+import (
+	"debug/elf"
+
+	"hotpatch/internal/diff"
+	"hotpatch/internal/module"
+)
+
+// resolve finds where a reference of included code has to lead. An address
+// that leaves a function is the baseline's wherever the baseline has the same
+// thing, since programs store and compare pointers.
+func (b *builder) resolve(f *module.Func, r *module.Ref) target {
+	t := r.Target
+	if f.Contains(t) && (r.Kind != module.RefAddress || t != f.Entry()) {
+		return target{where: inOverlay, addr: t}
+	}
+	for _, table := range f.Tables {
+		if table.Addr == t {
+			return target{where: inOverlay, addr: t}
+		}
+	}
+	s := b.New.SectionAt(t)
+	switch {
+	case s == nil:
+		return b.beyond(f, t)
+	case s.Exec:
+		return b.resolveCode(f, t, r.Kind == module.RefAddress)
+	}
+	if k, local, ok := diff.SlotKey(b.New, t); ok {
+		return b.resolveSlot(f, k, t, local)
+	}
+	if s.Write {
+		return b.resolveData(f.Name, t)
+	}
+	return b.resolveConst(t, r.MemSize)
+}
+
+// beyond resolves an address outside all sections: the end of one.
+func (b *builder) beyond(f *module.Func, t module.Addr) target {
+	for i := range b.New.Sections {
+		s := &b.New.Sections[i]
+		if old := b.Old.Section(s.Name); s.End == t && old != nil && s.Write {
+			return target{where: inBaseline, addr: old.End}
+		}
+	}
+	return b.refuse(diff.UnpairedData, f.Name, "refers to %v, outside any section", t)
+}
+
+// resolveCode resolves a branch to code, or its address.
+func (b *builder) resolveCode(f *module.Func, t module.Addr, address bool) target {
+	if slot, ok := b.New.Stub(t); ok {
+		k, local, _ := diff.SlotKey(b.New, slot)
+		if local != 0 {
+			return b.resolveIndirect(f, local)
+		}
+		if old, ok := b.oldStubs[k]; ok {
+			return target{where: inBaseline, addr: old}
+		}
+		return b.newStub(f, k, slot)
+	}
+	g := b.New.FuncAt(t)
+	if g == nil || g.Gap {
+		return b.resolveGap(f, g, t)
+	}
+	old := b.OldOf(g)
+	entry := -1
+	for i, e := range g.Entries {
+		if e == t {
+			entry = i
+		}
+	}
+	switch {
+	case b.included[g] && (!address || old == nil || entry < 0):
+		b.out.Escapes = b.out.Escapes || address
+		return target{where: inOverlay, addr: t}
+	case old != nil && entry >= 0 && len(old.Entries) == len(g.Entries):
+		return target{where: inBaseline, addr: old.Entries[entry]}
+	case old != nil && old.Hash == g.Hash:
+		p := g.PlaceOf(t)
+		if p.Part < len(old.Ranges) && old.Ranges[p.Part].Len() == g.Ranges[p.Part].Len() {
+			return target{where: inBaseline, addr: old.Ranges[p.Part].Start + module.Addr(p.Off)}
+		}
+	}
+	return b.refuse(diff.UnpairedFunction, f.Name, "leads to %v in %s, whose place in the baseline is not known", t, g.Name)
+}
+
+// resolveGap resolves a reference to code without unwind information, which is
+// the same in both builds.
+func (b *builder) resolveGap(f *module.Func, g *module.Func, t module.Addr) target {
+	for i, n := range b.New.Gaps {
+		if o := b.Old.Gaps[i]; n == g && o.Ranges[0].Len() == n.Ranges[0].Len() {
+			return target{where: inBaseline, addr: o.Entry() + (t - n.Entry())}
+		}
+	}
+	return b.refuse(diff.OutsideFDE, f.Name, "leads to %v, code without unwind information", t)
+}
+
+// resolveIndirect resolves a stub or slot that the loader fills from a
+// resolver of the module's own (R_X86_64_IRELATIVE).
+func (b *builder) resolveIndirect(f *module.Func, resolver module.Addr) target {
+	want := b.OldOf(b.New.FuncAt(resolver))
+	for stub, slot := range b.Old.Stubs() {
+		k, local, ok := diff.SlotKey(b.Old, slot)
+		if ok && k == elf.R_X86_64_IRELATIVE.String() && want != nil && b.Old.FuncAt(local) == want {
+			return target{where: inBaseline, addr: stub}
+		}
+	}
+	return b.refuse(diff.UnresolvedImport, f.Name, "calls through an indirect function that the baseline did not use")
+}
+
+// resolveSlot resolves the use of a slot that the loader fills.
+func (b *builder) resolveSlot(f *module.Func, key string, at, local module.Addr) target {
+	if local == 0 {
+		if old, ok := b.oldSlots[key]; ok {
+			return target{where: inBaseline, addr: old}
+		}
+		return b.newSlot(f.Name, key, at)
+	}
+	// A pointer to something of the module: the baseline's slot for the same thing.
+	for _, r := range b.Old.Relocs {
+		k, l, ok := diff.SlotKey(b.Old, r.Addr)
+		if ok && k == key && b.samePlace(l, local) {
+			return target{where: inBaseline, addr: r.Addr}
+		}
+	}
+	if key != elf.R_X86_64_RELATIVE.String() {
+		return b.refuse(diff.UnresolvedImport, f.Name, "needs the slot of an indirect function that the baseline did not use")
+	}
+	return b.newSlot(f.Name, key, at)
+}
+
+// samePlace reports whether an address of the baseline is the counterpart of one of the fixed build.
+func (b *builder) samePlace(old, fixed module.Addr) bool {
+	s := b.New.SectionAt(fixed)
+	switch {
+	case s == nil:
+		return false
+	case s.Exec:
+		f, g := b.Old.FuncAt(old), b.New.FuncAt(fixed)
+		return f != nil && g != nil && b.OldOf(g) == f && old == f.Entry() && fixed == g.Entry()
+	case s.Write:
+		o, ok := b.OldData(fixed)
+		return ok && o == old
+	}
+	o, ok := b.OldConstant(fixed)
+	return ok && o == old
+}
+
+// resolveData resolves a reference to writable data: the baseline's, or a new
+// variable in the annex.
+func (b *builder) resolveData(name string, t module.Addr) target {
+	if o, ok := b.OldData(t); ok {
+		return target{where: inBaseline, addr: o}
+	}
+	if r, ok := b.Fresh(t); ok {
+		at := b.newVariables(r)
+		at.off += uint64(t - r.Start)
+		return target{where: inAnnex, annex: at}
+	}
+	return b.refuse(diff.UnpairedData, name, "refers to an object at %v whose place in the baseline is not known", t)
+}
+
+// resolveConst resolves a reference to read-only data: the baseline's where
+// the content is the same, else a copy that comes along.
+func (b *builder) resolveConst(t module.Addr, size uint8) target {
+	if o, ok := b.OldConstant(t); ok {
+		return target{where: inBaseline, addr: o}
+	}
+	if text := b.New.Text(t); text != "" {
+		if o, ok := b.baselineText()[text]; ok {
+			return target{where: inBaseline, addr: o}
+		}
+	}
+	if n, align, ok := b.extent(t, size); ok {
+		return target{where: inAnnex, annex: b.constCopy(t, n, align)}
+	}
+	b.consts = append(b.consts, module.Range{Start: t, End: b.New.NextAnchor(t)})
+	return target{where: inOverlay, addr: t}
+}
+
+// extent is the length and alignment of a read-only object where they are
+// certain: what one load reads, and a text with nothing behind it. Anything
+// else keeps its page, so that it is whole however long it is.
+func (b *builder) extent(t module.Addr, size uint8) (n, align uint64, ok bool) {
+	if size > 0 {
+		for align = 1; align < uint64(size) && align < 64; align *= 2 {
+		}
+		return uint64(size), align, true
+	}
+	text := b.New.Text(t)
+	if text == "" {
+		return 0, 0, false
+	}
+	end := t + module.Addr(len(text)) + 1
+	for _, ch := range b.New.Bytes(module.Range{Start: end, End: max(end, b.New.NextAnchor(end-1))}) {
+		if ch != 0 {
+			return 0, 0, false
+		}
+	}
+	return uint64(len(text)) + 1, 1, true
+}
+
+// constCopy puts a copy of n bytes of read-only data into the annex.
+func (b *builder) constCopy(t module.Addr, n, align uint64) annexAt {
+	r := module.Range{Start: t, End: t + module.Addr(n)}
+	at, ok := b.copies[r]
+	if !ok {
+		at = b.annex.reserve(ReadOnly, n, align, 0)
+		copy(b.annex.bytes[ReadOnly][at.off:], b.New.Bytes(r))
+		b.copies[r] = at
+	}
+	return at
+}
+
+// baselineText finds the texts that code of the baseline refers to.
+func (b *builder) baselineText() map[string]module.Addr {
+	if b.oldText != nil {
+		return b.oldText
+	}
+	b.oldText = make(map[string]module.Addr)
+	for i := range b.Old.Sections {
+		s := &b.Old.Sections[i]
+		if s.Write || s.Exec {
+			continue
+		}
+		for _, a := range b.Old.AnchorsIn(s.Range) {
+			// Nothing but the text: what follows belongs to the next object.
+			text := b.Old.Text(a)
+			if _, dup := b.oldText[text]; text != "" && !dup && b.Old.NextAnchor(a) <= a+module.Addr(len(text)+16) {
+				b.oldText[text] = a
+			}
+		}
+	}
+	return b.oldText
+}
