@@ -14,10 +14,10 @@ const (
 	Call         // call rel32
 	Jmp          // jmp rel8, rel32
 	Jcc          // jcc rel8, rel32, loop*, jrcxz, xbegin
-	Ret          // ret, retf, iret
+	Ret          // ret, retf, iret, uiret
 	CallInd      // call r/m
 	JmpInd       // jmp r/m
-	Nop          // every form of nop, also multi-byte ones and xchg ax,ax; not endbr64
+	Nop          // every form of nop, also multi-byte ones and 66 90; not endbr64, pause, prefetches, lea
 	Endbr        // endbr64
 	Int3         // int3
 	Trap         // ud0, ud1, ud2, hlt: does not fall through
@@ -32,11 +32,11 @@ type Inst struct {
 	// Prefixes.
 	Rep, Repne, Data16, Addr32, Lock bool
 	Seg                              uint8 // 0, or the segment prefix byte in force (0x64 fs, 0x65 gs)
-	REX                              uint8 // REX byte, or for VEX/EVEX/REX2 the equivalent W R X B bits as 0x40|bits
+	REX                              uint8 // REX byte in force, or for VEX/EVEX/XOP the equivalent W R X B bits as 0x40|bits
 	VEX                              bool  // VEX, EVEX or XOP encoded
 	EVEX                             bool
 
-	// Map is the opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A, others as VEX.mmmmm.
+	// Map is the opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A, 5 and 6 of EVEX, 8 to 10 of XOP.
 	Map    uint8
 	Opcode uint8
 
@@ -44,21 +44,29 @@ type Inst struct {
 	ModRM, SIB uint8
 	HasSIB     bool
 
-	// DispOff and DispLen place the displacement of a memory operand (1, 4, or
-	// 8 for moffs), or of a branch (1 or 4). DispLen 0: none.
+	// DispOff and DispLen place the displacement of a memory operand (1, 4; a
+	// moffs has 8, or 4 under 67), or of a branch (1, 4; xbegin under 66 has
+	// 2). DispLen 0: none.
 	DispOff, DispLen uint8
-	// ImmOff and ImmLen place the immediate operand (all of them together: enter has 3 bytes).
+	// ImmOff and ImmLen place the immediate operand (all of them
+	// together: enter has 3 bytes, extrq and insertq 2). The opcode of a 3DNow!
+	// instruction and a register in the immediate count as immediates.
 	ImmOff, ImmLen uint8
 
-	RIP bool // the memory operand is RIP-relative (mod 00, rm 101)
+	// RIP says that the memory operand is RIP-relative (mod 00, rm 101); under
+	// Addr32 the address is cut to 32 bits, which Target does not do.
+	RIP bool
 	// Disp is the displacement, sign-extended: of a branch or a memory
 	// operand, from the instruction's end where it is relative. EVEX's
 	// compressed disp8 is not scaled.
 	Disp int64
 	Imm  int64 // sign-extended from its width
 
-	// MemSize is the number of bytes the memory operand reads or writes where
-	// the opcode tells it; 0 where there is none or it is not known.
+	// MemSize is how many bytes the memory operand given by ModRM or a moffs
+	// reads or writes: never fewer than the instruction touches, but
+	// more under a mask, for a few conversions and for x87 state. 0 where there is no such
+	// operand, it is not accessed (lea, prefetch), its size is not known
+	// (xsave, gather) or depends on a register (bt).
 	MemSize uint8
 }
 
