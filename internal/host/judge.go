@@ -1,0 +1,265 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/module"
+)
+
+// judgeKey is all that a verdict depends on.
+type judgeKey struct {
+	root    rootKey
+	path    string
+	deleted bool
+	file    fileKey // the mapped file
+}
+
+// A verdict is what becomes of a mapped file; skip when it is no module.
+type verdict struct {
+	skip    bool
+	state   State
+	reason  string
+	onDisk  string
+	running module.Identity
+	fixed   module.Identity
+}
+
+func unknown(err error) verdict { return verdict{state: Unknown, reason: err.Error()} }
+
+// modules lists what a process executes. ENOENT means that a mapping went
+// away meanwhile, ESRCH that the process did.
+func (s *scanner) modules(d procDir, r *root) ([]Module, error) {
+	f, err := d.open("maps", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	maps, err := parseMaps(f)
+	f.Close()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Module, 0, len(maps))
+	for _, mp := range maps {
+		m, ok, err := s.module(d, r, mp)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// module looks at one mapped file; false when it is no ELF file.
+func (s *scanner) module(d procDir, r *root, mp mapping) (Module, bool, error) {
+	m := Module{Map: mp.name}
+	// Not for reading before it is known to be a regular file: opening a
+	// device could have an effect.
+	mapped, err := d.open("map_files/"+mp.name, unix.O_PATH)
+	if err != nil {
+		return m, false, err
+	}
+	defer mapped.Close()
+	st, err := fstat(mapped)
+	if err != nil {
+		return m, false, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return m, false, nil
+	}
+	m.Dev, m.Ino = st.Dev, st.Ino
+	var ok bool
+	if m.Path, ok = r.inside(mp.path); !ok {
+		m.Path, m.Outside = mp.path, true
+		if r, err = s.topOf(r.key.mountNS); err != nil {
+			m.State, m.Reason = Unknown, "it lies outside the root of the process: "+err.Error()
+			return m, true, nil
+		}
+	}
+	m.root, m.Deleted = r.key, mp.deleted
+	if st.Nlink == 0 { // losing the last name is what changed the file last
+		m.replaced = time.Unix(st.Ctim.Unix())
+	}
+	v := s.verdict(r, m.Path, mp.deleted, mapped, &st)
+	if v.skip {
+		return m, false, nil
+	}
+	m.State, m.Reason, m.OnDisk, m.Running, m.Fixed = v.state, v.reason, v.onDisk, v.running, v.fixed
+	if v.onDisk == m.Path+deletedMark { // that is its name
+		m.Path, m.Deleted = v.onDisk, false
+	}
+	return m, true, nil
+}
+
+func (s *scanner) verdict(r *root, path string, deleted bool, mapped *os.File, st *unix.Stat_t) verdict {
+	key := judgeKey{r.key, path, deleted, keyOf(st)}
+	s.mu.Lock()
+	o := s.judged[key]
+	if o == nil {
+		o = &once[verdict]{}
+		s.judged[key] = o
+	}
+	s.mu.Unlock()
+	o.Do(func() { o.v = s.judge(r, path, deleted, mapped, st) })
+	return o.v
+}
+
+// judge compares a mapped file with the one now at its path.
+func (s *scanner) judge(r *root, path string, deleted bool, mapped *os.File, st *unix.Stat_t) verdict {
+	if is, err := isELF(mapped); err != nil || !is {
+		if err != nil {
+			return unknown(err)
+		}
+		return verdict{skip: true}
+	}
+	if deleted { // or it has a name that looks like it
+		if v, ok := s.same(r, path+deletedMark, mapped, st); ok {
+			return v
+		}
+	} else if v, ok := s.same(r, path, mapped, st); ok {
+		return v
+	}
+	disk, err := r.locate(path)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		return s.successor(r, path, mapped, st)
+	case err != nil:
+		return unknown(err)
+	}
+	defer disk.Close()
+	return s.compare(r, path, disk, mapped, st, "at its path")
+}
+
+// same is the fast path: what is at the path is the mapped file itself.
+func (s *scanner) same(r *root, path string, mapped *os.File, st *unix.Stat_t) (verdict, bool) {
+	disk, err := r.locate(path)
+	if err != nil {
+		return verdict{}, false
+	}
+	defer disk.Close()
+	now, err := fstat(disk)
+	if err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
+		return verdict{}, false
+	}
+	v := verdict{state: Current, reason: "the file on disk is the one mapped", onDisk: canonical(r, disk, path)}
+	if s.Identities {
+		id, err := s.Cache.identity(mapped, st)
+		if err != nil {
+			return unknown(err), true
+		}
+		v.running, v.fixed = id, id
+	}
+	return v, true
+}
+
+// compare compares builds; where says how disk was found.
+func (s *scanner) compare(r *root, path string, disk, mapped *os.File, st *unix.Stat_t, where string) verdict {
+	now, err := fstat(disk)
+	if err != nil {
+		return unknown(err)
+	}
+	v := verdict{onDisk: canonical(r, disk, path)}
+	if v.running, err = s.Cache.identity(mapped, st); err != nil {
+		return unknown(fmt.Errorf("the mapped file: %w", err))
+	}
+	if now.Mode&unix.S_IFMT != unix.S_IFREG {
+		v.state, v.reason, v.onDisk = Gone, "what is "+where+" is not a regular file", ""
+		return v
+	}
+	if v.fixed, err = s.Cache.identity(disk, &now); err != nil {
+		v.state, v.reason = Unknown, "the file on disk: "+err.Error()
+		return v
+	}
+	switch {
+	case v.running == v.fixed:
+		v.state, v.reason = Current, "another file "+where+", the same build"
+	case v.running.BuildID != "" && v.running.BuildID == v.fixed.BuildID:
+		v.state, v.reason = Outdated, "same build-id but other content "+where
+	default:
+		v.state, v.reason = Outdated, "another build "+where
+	}
+	return v
+}
+
+// successor looks for the file that the loader would take instead of one that
+// is gone: a new version of a library has another file name and the same soname.
+func (s *scanner) successor(r *root, old string, mapped *os.File, st *unix.Stat_t) verdict {
+	v := verdict{state: Gone}
+	var err error
+	if v.running, err = s.Cache.identity(mapped, st); err != nil {
+		return unknown(fmt.Errorf("the mapped file: %w", err))
+	}
+	name, err := soname(mapped)
+	if err != nil {
+		return unknown(err)
+	}
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		v.reason = "nothing is at its path, and it has no soname to look for"
+		return v
+	}
+	at := path.Join(path.Dir(old), name)
+	disk, err := r.locate(at)
+	if err != nil {
+		v.reason = fmt.Sprintf("nothing is at its path, nor at %s", at)
+		return v
+	}
+	defer disk.Close()
+	if now, err := fstat(disk); err != nil || now.Mode&unix.S_IFMT != unix.S_IFREG {
+		v.reason = fmt.Sprintf("nothing is at its path, and %s is not a regular file", at)
+		return v
+	}
+	if other, err := soname(disk); err != nil || other != name {
+		v.reason = fmt.Sprintf("nothing is at its path, and %s does not have its soname", at)
+		return v
+	}
+	return s.compare(r, at, disk, mapped, st, "at "+at)
+}
+
+// canonical is the path of a file inside a root, without symbolic links; the
+// path that it was opened by when the kernel tells none.
+func canonical(r *root, f *os.File, path string) string {
+	if p, err := fdPath(f); err == nil && !strings.HasSuffix(p, deletedMark) {
+		if in, ok := r.inside(p); ok {
+			return in
+		}
+	}
+	return path
+}
+
+func isELF(f *os.File) (bool, error) {
+	r, err := reopen(f)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	var magic [4]byte
+	if n, err := r.ReadAt(magic[:], 0); n < len(magic) {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return false, err
+	}
+	return string(magic[:]) == "\x7fELF", nil
+}
+
+func soname(f *os.File) (string, error) {
+	r, err := reopen(f)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	st, err := fstat(r)
+	if err != nil {
+		return "", err
+	}
+	return module.ReadSoname(r, st.Size)
+}
