@@ -60,7 +60,8 @@ func TestRowInstructions(t *testing.T) {
 		{"def_cfa_offset_sf", []byte{cfaDefCFAOffsetSF, 0x7d}, cfa(Rule{Kind: Register, Reg: RSP, Off: 24})},
 		{"def_cfa_expression", []byte{cfaDefCFAExpression, 1, 0x30}, cfa(Rule{Kind: ValExpr, Off: 8, Expr: []byte{0x30}})},
 		{
-			"expression, then a register", []byte{cfaDefCFAOffset, 56, cfaDefCFAExpression, 1, 0x30, cfaDefCFARegister, RSP},
+			"expression, then a register",
+			[]byte{cfaDefCFAOffset, 56, cfaDefCFAExpression, 1, 0x30, cfaDefCFARegister, RSP},
 			cfa(Rule{Kind: Register, Reg: RSP, Off: 56}),
 		},
 		{"remember and restore", []byte{cfaRememberState, cfaDefCFA, 0, 0, cfaOffset | 3, 2, cfaRestoreState}, nil},

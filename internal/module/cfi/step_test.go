@@ -77,11 +77,13 @@ func TestStep(t *testing.T) {
 	}{
 		{"just called", nil, map[int]uint64{3: 0xb, RBP: 0x6060, 12: 0xc, RSP: 0x7008, RA: 0x2222}},
 		{
-			"pushed rbx", []byte{cfaDefCFAOffset, 16, cfaOffset | 3, 2},
+			"pushed rbx",
+			[]byte{cfaDefCFAOffset, 16, cfaOffset | 3, 2},
 			map[int]uint64{3: 0x2222, RBP: 0x6060, 12: 0xc, RSP: 0x7010, RA: 0x3333},
 		},
 		{
-			"frame pointer", []byte{cfaDefCFA, RBP, 16, cfaOffset | RBP, 2},
+			"frame pointer",
+			[]byte{cfaDefCFA, RBP, 16, cfaOffset | RBP, 2},
 			map[int]uint64{3: 0xb, RBP: 0x6161, 12: 0xc, RSP: 0x6070, RA: 0x6666},
 		},
 		{"undefined", []byte{cfaUndefined, 3}, map[int]uint64{RBP: 0x6060, 12: 0xc, RSP: 0x7008, RA: 0x2222}},
