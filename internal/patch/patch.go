@@ -77,6 +77,10 @@ const (
 	AbsImport
 )
 
+func (k FixupKind) String() string {
+	return [...]string{"relative-to-baseline", "address-in-baseline", "address-in-overlay", "import"}[min(k, AbsImport)]
+}
+
 // A Fixup is one field of a piece that depends on where things lie in the
 // process. The field already holds the value for B = O = 0.
 type Fixup struct {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"hotpatch/internal/module"
+	"hotpatch/internal/patch"
+)
+
+// patchReport describes one patch file.
+type patchReport struct {
+	ID        string           `json:"id"`
+	File      string           `json:"file"`
+	Module    string           `json:"module"`
+	Tool      string           `json:"tool"`
+	Baseline  module.Identity  `json:"baseline"`
+	Fixed     module.Identity  `json:"fixed"`
+	Verdict   string           `json:"verdict"`
+	Functions []functionReport `json:"functions"`
+	Omitted   []omission       `json:"omitted,omitempty"`
+	Fixups    map[string]int   `json:"fixups"` // by kind
+	Imports   []patch.Import   `json:"imports,omitempty"`
+	Entry     bool             `json:"entry_allowed"`
+	EntryWhy  string           `json:"entry_why"`
+	Escapes   bool             `json:"code_addresses_escape"`
+	Sizes     sizes            `json:"bytes"`
+}
+
+type functionReport struct {
+	Name    string         `json:"name"`
+	Change  string         `json:"change"` // changed, added
+	Why     string         `json:"why"`
+	Steered bool           `json:"steered"`
+	Old     module.Addr    `json:"old,omitempty"` // entry in the baseline's image
+	Ranges  []module.Range `json:"ranges"`        // in the fixed build's image
+}
+
+// sizes are bytes: of included code, and of the overlay's pages by protection.
+type sizes struct {
+	Code     int `json:"code"`
+	Text     int `json:"text_pages"`
+	ReadOnly int `json:"read_only_pages"`
+	Writable int `json:"writable_pages"`
+}
+
+func newInspect(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect FILE",
+		Short: "Show what a patch file holds",
+		Long: `Show what a patch file holds: the builds it leads from and to, the functions it
+changes and why, what was left out and why, and how large it is. The file is an
+ELF object: readelf and objdump -d open it too.`,
+		Example: "  hotpatch inspect nginx.hotpatch\n  objdump -d nginx.hotpatch",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := patch.Open(args[0])
+			if err != nil {
+				return err
+			}
+			r := inspect(p, args[0])
+			if a.json {
+				return a.print(cmd.OutOrStdout(), "inspect", report{Patch: r})
+			}
+			printPatch(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+}
+
+func inspect(p *patch.Patch, file string) *patchReport {
+	r := &patchReport{
+		ID: string(p.ID), File: file, Module: p.Module, Tool: p.Tool, Baseline: p.Baseline, Fixed: p.Fixed, Verdict: "patchable",
+		Fixups: make(map[string]int), Imports: p.Imports, Entry: p.EntryAllowed, EntryWhy: p.EntryWhy, Escapes: p.Escapes,
+	}
+	for _, f := range p.Functions {
+		fr := functionReport{Name: f.Name, Change: "changed", Why: f.Why, Steered: f.Steered, Old: f.Old, Ranges: f.Ranges}
+		if f.Change == patch.Added {
+			fr.Change = "added"
+		}
+		r.Functions = append(r.Functions, fr)
+		for _, rg := range f.Ranges {
+			r.Sizes.Code += int(rg.Len())
+		}
+	}
+	for _, o := range p.Omissions {
+		r.Omitted = append(r.Omitted, omission{o.Name, o.Reason, o.Detail})
+	}
+	for _, f := range p.Fixups {
+		r.Fixups[f.Kind.String()]++
+	}
+	for _, s := range p.Pieces {
+		switch s.Prot {
+		case patch.ReadExec:
+			r.Sizes.Text += len(s.Bytes)
+		case patch.ReadWrite:
+			r.Sizes.Writable += len(s.Bytes)
+		default:
+			r.Sizes.ReadOnly += len(s.Bytes)
+		}
+	}
+	return r
+}
+
+func printPatch(w io.Writer, r *patchReport) {
+	fmt.Fprintf(w, "%s: %s, %s\n", r.File, clean(r.Module), r.Verdict)
+	fmt.Fprintf(w, "  patch     %s\n  baseline  build-id %s\n  fixed     build-id %s\n  built by  hotpatch %s\n", r.ID, r.Baseline.BuildID, r.Fixed.BuildID, clean(r.Tool))
+	fmt.Fprintf(w, "  code      %d bytes; pages: %d KiB code, %d KiB read-only, %d KiB writable\n", r.Sizes.Code, r.Sizes.Text>>10, r.Sizes.ReadOnly>>10, r.Sizes.Writable>>10)
+	fmt.Fprintf(w, "  fixups   ")
+	for k := patch.RelBaseline; k <= patch.AbsImport; k++ {
+		if n := r.Fixups[k.String()]; n > 0 {
+			fmt.Fprintf(w, " %d %s", n, k)
+		}
+	}
+	fmt.Fprintf(w, "\n  level     strict; entry: %v, %s\n\nfunctions\n", r.Entry, r.EntryWhy)
+	for _, f := range r.Functions {
+		steered := ""
+		if f.Steered {
+			steered = fmt.Sprintf(", steered from %v", f.Old)
+		}
+		fmt.Fprintf(w, "  %s %s at %v%s: %s\n", f.Change, clean(f.Name), f.Ranges[0].Start, steered, clean(f.Why))
+	}
+	for _, i := range r.Imports {
+		fmt.Fprintf(w, "  new import %s@%s\n", clean(i.Name), clean(i.Version))
+	}
+	if len(r.Omitted) > 0 {
+		fmt.Fprintf(w, "\nleft out, since it cannot matter\n")
+	}
+	for _, o := range r.Omitted {
+		fmt.Fprintf(w, "  %s: %s: %s\n", clean(o.Function), o.Reason, clean(o.Detail))
+	}
+}

@@ -1,0 +1,102 @@
+// Command hotpatch installs security updates into running programs, without a
+// restart.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when a release is linked.
+var version = ""
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	app := &app{}
+	root := newRoot(app)
+	err := root.ExecuteContext(ctx)
+	var status exitStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintf(os.Stderr, "hotpatch: %v\n", err)
+	return 1
+}
+
+// exitStatus ends the program with a documented status and no message.
+type exitStatus int
+
+// The documented exit statuses besides 0, done, and 1, an error.
+const (
+	exitOutdated exitStatus = 2 // status: a process executes outdated code
+	exitRefused  exitStatus = 3 // something was refused or blocked
+	exitDamaged  exitStatus = 4 // verify: a byte is not what it should be
+)
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// app is what the subcommands share: the global flags.
+type app struct {
+	json  bool
+	store string
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hotpatch",
+		Short: "Install security updates into running programs, without a restart",
+		Long: `hotpatch installs security updates into running programs, in memory, without
+a restart. It makes the patch from two ordinary builds of the same module: the
+one that a process is running and the one that has replaced it on disk.
+
+The daily use, after the distribution's own update:
+
+  apt upgrade
+  hotpatch status
+  hotpatch apply
+
+Exit status: 0 done, 1 an error, 2 (status) something runs outdated code,
+3 something was refused or blocked, 4 (verify) a byte is not what it should be.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       toolVersion(),
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (its schema is docs/json.md)")
+	root.PersistentFlags().StringVar(&a.store, "store", "/run/hotpatch", "folder of the records of what is in which process")
+	root.AddCommand(
+		newStatus(a), newBuild(a), newInspect(a), newApply(a), newVerify(a), newRollback(a), newWorker(), newMan(),
+	)
+	return root
+}
+
+// toolVersion names this build: the linked version, else the commit.
+func toolVersion() string {
+	if version != "" {
+		return version
+	}
+	rev, dirty := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && len(s.Value) >= 12:
+				rev = s.Value[:12]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				dirty = "+changes"
+			}
+		}
+	}
+	return "devel-" + rev + dirty
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"hotpatch/internal/diff"
+	"hotpatch/internal/engine"
+	"hotpatch/internal/plan"
+)
+
+// schema is the version of the JSON that every command prints; docs/json.md
+// describes it. It only grows.
+const schema = "hotpatch/1"
+
+// report is the one JSON object of a command.
+type report struct {
+	Schema    string          `json:"schema"`
+	Command   string          `json:"command"`
+	Processes []processReport `json:"processes,omitempty"`
+	Modules   []moduleReport  `json:"modules,omitempty"`
+	Patch     *patchReport    `json:"patch,omitempty"`
+}
+
+type processReport struct {
+	PID      int            `json:"pid"`
+	Start    uint64         `json:"start,omitempty"` // clock ticks since boot
+	Program  string         `json:"program,omitempty"`
+	State    string         `json:"state"`
+	Modules  []moduleReport `json:"modules,omitempty"`
+	Level    string         `json:"level,omitempty"`
+	PauseUS  int64          `json:"pause_us,omitempty"`
+	BorrowUS int64          `json:"borrow_us,omitempty"` // longest time one thread was held for preparation
+	Stops    int            `json:"stops,omitempty"`
+	Verified bool           `json:"verified,omitempty"`
+	Unwind   string         `json:"unwind,omitempty"`
+	Reasons  []reason       `json:"reasons,omitempty"`
+	Findings []finding      `json:"findings,omitempty"`
+}
+
+type moduleReport struct {
+	Module    string     `json:"module"`
+	State     string     `json:"state,omitempty"`
+	Verdict   string     `json:"verdict,omitempty"`
+	Reason    string     `json:"reason,omitempty"`
+	Patch     string     `json:"patch,omitempty"`
+	File      string     `json:"file,omitempty"`
+	Functions *functions `json:"functions,omitempty"`
+	Running   *build     `json:"running,omitempty"`
+	Disk      *build     `json:"disk,omitempty"`
+	Omitted   []omission `json:"omitted,omitempty"`
+	Reasons   []reason   `json:"reasons,omitempty"`
+	Seconds   float64    `json:"seconds,omitempty"`
+	// Where it lies in the process: address minus image address, bytes.
+	Bias        uint64 `json:"bias,omitempty"`
+	OverlayBias uint64 `json:"overlay_bias,omitempty"`
+}
+
+type functions struct {
+	Changed int `json:"changed"`
+	Added   int `json:"added"`
+	Steered int `json:"steered"`
+}
+
+type build struct {
+	Package string `json:"package,omitempty"`
+	Version string `json:"version,omitempty"`
+	BuildID string `json:"build_id,omitempty"`
+	Note    string `json:"note,omitempty"` // how the version is known, or why not
+}
+
+type omission struct {
+	Function string `json:"function"`
+	Reason   string `json:"reason"`
+	Detail   string `json:"detail"`
+}
+
+type reason struct {
+	Code     string   `json:"code"`
+	Name     string   `json:"name,omitempty"` // function, object, section or module
+	Detail   string   `json:"detail,omitempty"`
+	Tid      int      `json:"tid,omitempty"`
+	Thread   string   `json:"thread,omitempty"`
+	Function string   `json:"function,omitempty"`
+	Stack    []string `json:"stack,omitempty"`
+}
+
+type finding struct {
+	Place    string `json:"place"`
+	Expected string `json:"expected"`
+	Found    string `json:"found"`
+}
+
+func (r reason) String() string {
+	var b strings.Builder
+	b.WriteString(r.Code)
+	for _, f := range [][2]string{{"", r.Name}, {"", r.Detail}} {
+		if f[1] != "" {
+			fmt.Fprintf(&b, ": %s%s", f[0], f[1])
+		}
+	}
+	if r.Tid != 0 {
+		fmt.Fprintf(&b, " (thread %d %q in %s)", r.Tid, r.Thread, r.Function)
+	}
+	return b.String()
+}
+
+func diffReasons(rs []diff.Reason) []reason {
+	var out []reason
+	for _, r := range rs {
+		out = append(out, reason{Code: string(r.Code), Name: r.Name, Detail: r.Detail})
+	}
+	return out
+}
+
+func engineReasons(rs []engine.Reason) []reason {
+	var out []reason
+	for _, r := range rs {
+		out = append(out, reason{
+			Code: string(r.Code), Name: r.Module, Detail: r.Detail,
+			Tid: r.Tid, Thread: r.Thread, Function: r.Function, Stack: r.Stack,
+		})
+	}
+	return out
+}
+
+// builtReport describes the outcome of comparing two builds.
+func builtReport(b *plan.Build) moduleReport {
+	m := moduleReport{Module: b.Module, Verdict: string(b.Verdict), Reasons: diffReasons(b.Reasons), Functions: &functions{}}
+	m.Functions.Changed, m.Functions.Added = b.Changed, b.Added
+	if b.Patch != nil {
+		m.Patch, m.Functions.Steered = string(b.Patch.ID), len(b.Patch.Steers)
+	}
+	for _, o := range b.Omitted {
+		m.Omitted = append(m.Omitted, omission{o.Name, o.Reason, o.Detail})
+	}
+	return m
+}
+
+func (a *app) print(w io.Writer, command string, r report) error {
+	r.Schema, r.Command = schema, command
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
+}
+
+// table aligns columns; a cell must not hold a tab.
+func table(w io.Writer, head string, rows [][]string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(strings.Fields(head), "\t"))
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	t.Flush()
+}
+
+// progress shows what is going on, on a terminal, once it takes a second.
+type progress struct {
+	start time.Time
+	shown bool
+	on    bool
+}
+
+func newProgress(a *app) *progress {
+	return &progress{start: time.Now(), on: !a.json && term.IsTerminal(int(os.Stderr.Fd()))}
+}
+
+func (p *progress) say(format string, args ...any) {
+	if p.on && time.Since(p.start) > time.Second {
+		fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
+		p.shown = true
+	}
+}
+
+func (p *progress) done() {
+	if p.shown {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
+
+// clean makes a name from a process or a file fit for a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
