@@ -1,0 +1,41 @@
+# hotpatch: make alone lists the targets.
+GO      ?= go
+BIN     := bin/hotpatch
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build install test lint demo debian bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the program, bin/hotpatch
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/hotpatch
+
+install: build ## the program, its manual pages and bash completion, below PREFIX
+	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/hotpatch
+	$(BIN) man $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hotpatch
+
+test: ## all tests, also those that patch live processes (as root)
+	$(GO) test ./...
+
+lint: ## gofumpt and staticcheck, as pinned in tools/
+	@out=$$($(GO) tool -modfile=tools/go.mod gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+demo: build ## patch a vulnerable server under load, and roll back
+	$(GO) run ./examples/demo --tool $(BIN)
+
+debian: build ## patch real updates of Debian in running programs
+	$(GO) run ./test/debian --tool $(BIN) $(if $(ONLY),--only $(ONLY))
+
+bench: build ## pauses, build time, memory, cost of a call
+	$(GO) run ./test/bench --tool $(BIN)
+
+clean: ## remove what was built
+	rm -rf bin
