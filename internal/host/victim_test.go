@@ -183,4 +183,3 @@ func identityOf(t testing.TB, f *os.File) module.Identity {
 	}
 	return id
 }
-
