@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"hotpatch/test/archive"
 	"hotpatch/test/table"
 	"hotpatch/test/tool"
 )
@@ -63,11 +64,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	if s.cache == "" {
-		if s.cache, err = defaultCache(); err != nil {
+		if s.cache, err = archive.DefaultCache(); err != nil {
 			return err
 		}
 	}
-	a, err := openArchive(ctx, s.cache, s.mirror, s.release)
+	a, err := archive.Open(ctx, s.cache, s.mirror, s.release)
 	if err != nil {
 		return err
 	}
@@ -115,19 +116,8 @@ func names() []string {
 	return out
 }
 
-func defaultCache() (string, error) {
-	if dir := os.Getenv("HOTPATCH_CACHE"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find the cache folder: %w", err)
-	}
-	return filepath.Join(dir, "hotpatch"), nil
-}
-
 // try runs one pair, for at most two minutes once its packages are here.
-func try(ctx context.Context, p pair, t tool.Tool, a *archive, dir string, s settings) *outcome {
+func try(ctx context.Context, p pair, t tool.Tool, a *archive.Archive, dir string, s settings) *outcome {
 	began := time.Now()
 	trial := &trial{pair: p, tool: t, out: &outcome{Source: p.source}}
 	trial.log = func(format string, args ...any) {

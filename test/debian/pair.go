@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"hotpatch/test/archive"
 	"hotpatch/test/hits"
 	"hotpatch/test/meter"
 	"hotpatch/test/tool"
@@ -94,9 +95,9 @@ type trial struct {
 }
 
 // prepare fetches both builds and unpacks them below dir.
-func (t *trial) prepare(ctx context.Context, a *archive, dir string) error {
+func (t *trial) prepare(ctx context.Context, a *archive.Archive, dir string) error {
 	var err error
-	if t.out.Baseline, t.out.Fixed, err = a.newestTwo(ctx, t.packages[0]); err != nil {
+	if t.out.Baseline, t.out.Fixed, err = a.NewestTwo(ctx, t.packages[0]); err != nil {
 		return err
 	}
 	deps := filepath.Join(dir, "libraries")
@@ -106,20 +107,20 @@ func (t *trial) prepare(ctx context.Context, a *archive, dir string) error {
 			return fmt.Errorf("make a folder: %w", err)
 		}
 		for i, pkg := range t.packages {
-			deb, err := a.fetch(ctx, pkg, version)
+			deb, err := a.Fetch(ctx, pkg, version)
 			if err != nil {
 				return err
 			}
-			if err := unpack(ctx, deb, p.root); err != nil {
+			if err := archive.Unpack(ctx, deb, p.root); err != nil {
 				return err
 			}
 			if i == 0 {
-				if err := a.libraries(ctx, deb, deps); err != nil {
+				if err := a.Libraries(ctx, deb, deps); err != nil {
 					return err
 				}
 			}
 		}
-		p.libraries = libraryDirs(p.root, deps)
+		p.libraries = archive.LibraryDirs(p.root, deps)
 		if build == "old" {
 			t.old = p
 		} else {
@@ -202,7 +203,7 @@ func (t *trial) run(ctx context.Context, dir string, calm time.Duration) error {
 			return fmt.Errorf("both builds answer %q: the experiment shows nothing", had)
 		}
 	}
-	if err := upgrade(t.old.root, t.new.root); err != nil {
+	if err := archive.Upgrade(t.old.root, t.new.root); err != nil {
 		return err
 	}
 	loading, stop := context.WithCancel(ctx)

@@ -38,10 +38,12 @@ func (s *sink) Write(p []byte) (int, error) {
 	return s.bytes.Write(p)
 }
 
+// String is the last line.
 func (s *sink) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return lastLine(s.bytes.Bytes())
+	lines := strings.Split(strings.TrimSpace(s.bytes.String()), "\n")
+	return lines[len(lines)-1]
 }
 
 // startDaemon runs a server and waits until it accepts connections at addr.

@@ -1,4 +1,7 @@
-package main
+// Package archive reads the Debian archive with apt: which versions it serves,
+// their packages, and the libraries that those need. All of it goes into a
+// folder of its own; the machine's apt and its packages are not touched.
+package archive
 
 import (
 	"context"
@@ -15,17 +18,28 @@ import (
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// archive is the Debian archive of one release, read with apt. Its index and
-// the packages lie in a folder of their own: the machine's apt is not touched
-// and nothing is installed.
-type archive struct {
+// Archive is the Debian archive of one release.
+type Archive struct {
 	dir     string // the cache
 	options []string
 }
 
-// openArchive prepares the cache and reads the archive's index unless it was
+// DefaultCache is the folder for packages: $HOTPATCH_CACHE, or hotpatch in the
+// user's cache folder.
+func DefaultCache() (string, error) {
+	if dir := os.Getenv("HOTPATCH_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder: %w", err)
+	}
+	return filepath.Join(dir, "hotpatch"), nil
+}
+
+// Open prepares the cache in dir and reads the archive's index unless it was
 // read within the last hour.
-func openArchive(ctx context.Context, dir, mirror, release string) (*archive, error) {
+func Open(ctx context.Context, dir, mirror, release string) (*Archive, error) {
 	for _, program := range []string{"apt-get", "apt-cache", "dpkg-deb", "dpkg", "dpkg-query"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%s is missing: this needs a Debian system with apt and dpkg", program)
@@ -34,7 +48,7 @@ func openArchive(ctx context.Context, dir, mirror, release string) (*archive, er
 	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("the archive's keys are missing: apt install debian-archive-keyring (%w)", err)
 	}
-	a := &archive{dir: dir}
+	a := &Archive{dir: dir}
 	lists, debs := filepath.Join(dir, "apt", "lists"), filepath.Join(dir, "debs")
 	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(dir, "apt", "cache", "archives", "partial"), debs} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -48,7 +62,8 @@ func openArchive(ctx context.Context, dir, mirror, release string) (*archive, er
 	}
 	for _, o := range []string{
 		"Dir::Etc::sourcelist=" + sources, "Dir::Etc::sourceparts=/dev/null", "Dir::State::lists=" + lists,
-		"Dir::Cache=" + filepath.Join(dir, "apt", "cache"), "APT::Architecture=amd64", "APT::Sandbox::User=root",
+		"Dir::Cache=" + filepath.Join(dir, "apt", "cache"), "Dir::Cache::pkgcache=pkgcache.bin", "Dir::Cache::srcpkgcache=srcpkgcache.bin",
+		"APT::Architecture=amd64", "APT::Sandbox::User=root",
 	} {
 		a.options = append(a.options, "-o", o)
 	}
@@ -62,7 +77,7 @@ func openArchive(ctx context.Context, dir, mirror, release string) (*archive, er
 	return a, os.WriteFile(stamp, nil, 0o644)
 }
 
-func (a *archive) apt(ctx context.Context, dir, program string, args ...string) (string, error) {
+func (a *Archive) apt(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, slices.Concat(a.options, args)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
@@ -73,9 +88,9 @@ func (a *archive) apt(ctx context.Context, dir, program string, args ...string) 
 	return string(out), nil
 }
 
-// newestTwo returns the two newest versions that the archive serves: the
+// NewestTwo returns the two newest versions that the archive serves: the
 // baseline and the fixed build.
-func (a *archive) newestTwo(ctx context.Context, pkg string) (baseline, fixed string, err error) {
+func (a *Archive) NewestTwo(ctx context.Context, pkg string) (baseline, fixed string, err error) {
 	out, err := a.apt(ctx, "", "apt-cache", "madison", pkg)
 	if err != nil {
 		return "", "", err
@@ -98,9 +113,9 @@ func (a *archive) newestTwo(ctx context.Context, pkg string) (baseline, fixed st
 	return versions[len(versions)-2], versions[len(versions)-1], nil
 }
 
-// fetch downloads a package, the candidate's version when version is empty,
+// Fetch downloads a package, the candidate's version when version is empty,
 // unless it is here already, and returns its file.
-func (a *archive) fetch(ctx context.Context, pkg, version string) (string, error) {
+func (a *Archive) Fetch(ctx context.Context, pkg, version string) (string, error) {
 	if version == "" {
 		out, err := a.apt(ctx, "", "apt-cache", "policy", pkg)
 		if err != nil {
@@ -133,9 +148,9 @@ func (a *archive) fetch(ctx context.Context, pkg, version string) (string, error
 	return "", fmt.Errorf("fetch %s %s: apt left no %s", pkg, version, pattern)
 }
 
-// libraries unpacks the libraries that a package needs and the machine lacks,
+// Libraries unpacks the libraries that a package needs and the machine lacks,
 // and what those need, into dir.
-func (a *archive) libraries(ctx context.Context, deb, dir string) error {
+func (a *Archive) Libraries(ctx context.Context, deb, dir string) error {
 	seen := map[string]bool{}
 	queue := []string{deb}
 	for len(queue) > 0 {
@@ -149,11 +164,11 @@ func (a *archive) libraries(ctx context.Context, deb, dir string) error {
 				continue
 			}
 			seen[pkg] = true
-			file, err := a.fetch(ctx, pkg, "")
+			file, err := a.Fetch(ctx, pkg, "")
 			if err != nil {
 				return err
 			}
-			if err := unpack(ctx, file, dir); err != nil {
+			if err := Unpack(ctx, file, dir); err != nil {
 				return err
 			}
 			queue = append(queue, file)
@@ -185,17 +200,18 @@ func lacking(ctx context.Context, depends string) []string {
 	return out
 }
 
-func unpack(ctx context.Context, deb, dir string) error {
+// Unpack extracts the files of a package below dir.
+func Unpack(ctx context.Context, deb, dir string) error {
 	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("unpack %s: %w: %s", filepath.Base(deb), err, lastLine(out))
 	}
 	return nil
 }
 
-// upgrade does with the files of the tree fixed what dpkg does with those of a
+// Upgrade does with the files of the tree fixed what dpkg does with those of a
 // new package version: each is written beside the one in root and renamed over
 // it; then the files that only the old version had are removed.
-func upgrade(root, fixed string) error {
+func Upgrade(root, fixed string) error {
 	err := filepath.WalkDir(fixed, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -250,9 +266,9 @@ func upgrade(root, fixed string) error {
 	})
 }
 
-// libraryDirs lists the folders below the roots that hold shared libraries, in
+// LibraryDirs lists the folders below the roots that hold shared libraries, in
 // order, for LD_LIBRARY_PATH.
-func libraryDirs(roots ...string) []string {
+func LibraryDirs(roots ...string) []string {
 	var out []string
 	for _, root := range roots {
 		for _, rel := range []string{"usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib"} {
