@@ -64,3 +64,26 @@ func (p *Process) readFast(a Addr, b []byte) int {
 	}
 	return int(n)
 }
+
+// Write puts b into memory while threads are held. It goes on where the kernel
+// lets only a tracer write to pages that are not writable.
+func (t *Tracer) Write(a Addr, b []byte) error {
+	err := t.p.Write(a, b)
+	if err == nil || errors.Is(err, ErrExited) || len(t.threads) == 0 {
+		return err
+	}
+	tid := t.threads[0].Tid
+	for len(b) > 0 {
+		var word [8]byte
+		at := a &^ 7
+		if e := t.p.Read(at, word[:]); e != nil {
+			return e
+		}
+		n := copy(word[a-at:], b)
+		if e := ptrace(unix.PTRACE_POKETEXT, tid, uintptr(at), uintptr(binary.LittleEndian.Uint64(word[:]))); e != 0 {
+			return errors.Join(err, e)
+		}
+		a, b = a+Addr(n), b[n:]
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"debug/elf"
+	"fmt"
+	"sort"
+
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+// loaded is a module in the order in which the dynamic linker searches.
+type loaded struct {
+	*process.Module
+	linkMap process.Addr // struct link_map, 0 when not known
+	file    *elf.File
+	syms    []elf.Symbol
+}
+
+// linked returns the modules in search order. The order is that of the dynamic
+// linker's list (DT_DEBUG leads to struct r_debug, link.h); modules that are
+// not in it come last.
+func linked(p *process.Process, mods []process.Module) []loaded {
+	out := make([]loaded, 0, len(mods))
+	for i := range mods {
+		out = append(out, loaded{Module: &mods[i]})
+	}
+	rank := map[process.Addr]int{}
+	exe, _ := p.Exe()
+	for i := range mods {
+		if mods[i].Path+deletedIf(mods[i].Gone) == exe {
+			rank = linkMaps(p, &mods[i], out)
+			break
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool {
+		ri, iok := rank[out[i].Bias]
+		rj, jok := rank[out[j].Bias]
+		return iok && (!jok || ri < rj)
+	})
+	return out
+}
+
+func deletedIf(gone bool) string {
+	if gone {
+		return " (deleted)"
+	}
+	return ""
+}
+
+// linkMaps follows the dynamic linker's list from the main program. Whatever
+// is odd in the process's memory ends the walk.
+func linkMaps(p *process.Process, exe *process.Module, out []loaded) map[process.Addr]int {
+	rank := map[process.Addr]int{}
+	f, c, err := openText(p, exe)
+	if err != nil {
+		return rank
+	}
+	defer c.Close()
+	var entry process.Addr
+	for _, ph := range f.f.Progs {
+		if ph.Type != elf.PT_DYNAMIC {
+			continue
+		}
+		for a := exe.Bias + process.Addr(ph.Vaddr); a < exe.Bias+process.Addr(ph.Vaddr+ph.Memsz); a += 16 {
+			if tag, err := p.Word(a); err == nil && elf.DynTag(tag) == elf.DT_DEBUG {
+				debug, _ := p.Word(a + 8)
+				first, _ := p.Word(process.Addr(debug) + 8) // r_map
+				entry = process.Addr(first)
+			}
+		}
+	}
+	// struct link_map: l_addr 0, l_name 8, l_ld 16, l_next 24.
+	for i := 0; entry != 0 && i < 10000; i++ {
+		bias, err := p.Word(entry)
+		if err != nil {
+			break
+		}
+		if _, ok := rank[process.Addr(bias)]; !ok {
+			rank[process.Addr(bias)] = i
+		}
+		for j := range out {
+			if out[j].Bias == process.Addr(bias) {
+				out[j].linkMap = entry
+			}
+		}
+		next, err := p.Word(entry + 24)
+		if err != nil {
+			break
+		}
+		entry = process.Addr(next)
+	}
+	return rank
+}
+
+// symbols reads the dynamic symbols once.
+func (l *loaded) symbols(p *process.Process) []elf.Symbol {
+	if l.file != nil || l.Path == "[vdso]" {
+		return l.syms
+	}
+	t, c, err := openText(p, l.Module)
+	if err != nil {
+		l.file = &elf.File{}
+		return nil
+	}
+	defer c.Close()
+	l.file = t.f
+	l.syms, _ = t.f.DynamicSymbols()
+	return l.syms
+}
+
+const sttIfunc = 10 // STT_GNU_IFUNC
+
+// resolve finds a symbol among the modules, as the dynamic linker would.
+func resolve(p *process.Process, mods []loaded, im patch.Import) (process.Addr, error) {
+	for i := range mods {
+		m := &mods[i]
+		for _, s := range m.symbols(p) {
+			if s.Name != im.Name || s.Section == elf.SHN_UNDEF {
+				continue
+			}
+			if b := elf.ST_BIND(s.Info); b != elf.STB_GLOBAL && b != elf.STB_WEAK && b != elf.STB_LOOS {
+				continue
+			}
+			if im.Version != "" && s.HasVersion && s.Version != im.Version || im.Version == "" && s.VersionIndex.IsHidden() {
+				continue
+			}
+			switch elf.ST_TYPE(s.Info) {
+			case elf.STT_TLS:
+				return 0, &Reason{Code: NoImport, Function: im.Name, Module: m.Name(), Detail: "thread-local"}
+			case sttIfunc:
+				return boundSlot(p, mods, m, im.Name)
+			}
+			return m.Bias + process.Addr(s.Value), nil
+		}
+	}
+	return 0, &Reason{Code: NoImport, Function: im.Name, Detail: "symbol " + im.Name + at(im.Version) + " is in no module of the process"}
+}
+
+func at(version string) string {
+	if version == "" {
+		return ""
+	}
+	return "@" + version
+}
+
+// boundSlot reads what the dynamic linker made of an ifunc, from a GOT slot
+// for it in any module. Its resolver is not called: code of the process never is.
+func boundSlot(p *process.Process, mods []loaded, def *loaded, name string) (process.Addr, error) {
+	for i := range mods {
+		m := &mods[i]
+		if m.Path == "[vdso]" {
+			continue
+		}
+		t, c, err := openText(p, m.Module)
+		if err != nil {
+			continue
+		}
+		slots := slotsOf(t.f, m.symbols(p), name)
+		c.Close()
+		for _, s := range slots {
+			v, err := p.Word(m.Bias + process.Addr(s))
+			if err != nil {
+				continue
+			}
+			for _, mm := range def.Maps {
+				if mm.Prot&process.Exec != 0 && mm.Contains(process.Addr(v)) && def.Module != m.Module {
+					return process.Addr(v), nil
+				}
+			}
+		}
+	}
+	return 0, &Reason{Code: UnboundIfunc, Function: name, Module: def.Name(), Detail: "no module has bound it yet"}
+}
+
+// slotsOf lists the GOT slots of a symbol. Elf64_Rela: offset 8, info 8, addend 8.
+func slotsOf(f *elf.File, syms []elf.Symbol, name string) []uint64 {
+	var out []uint64
+	for _, s := range f.Sections {
+		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
+			continue
+		}
+		b, err := s.Data()
+		if err != nil {
+			continue
+		}
+		for ; len(b) >= 24; b = b[24:] {
+			info := f.ByteOrder.Uint64(b[8:])
+			typ, sym := elf.R_X86_64(info&0xffffffff), info>>32
+			if typ != elf.R_X86_64_JMP_SLOT && typ != elf.R_X86_64_GLOB_DAT || sym == 0 || sym > uint64(len(syms)) {
+				continue
+			}
+			if syms[sym-1].Name == name { // debug/elf leaves out the null symbol
+				out = append(out, f.ByteOrder.Uint64(b))
+			}
+		}
+	}
+	return out
+}
+
+// resolveAll fills the imports of a unit.
+func (u *unit) resolveAll(p *process.Process, mods []loaded) error {
+	u.imports = make([]process.Addr, len(u.patch.Imports))
+	for i, im := range u.patch.Imports {
+		a, err := resolve(p, mods, im)
+		if err != nil {
+			return fmt.Errorf("resolve imports of %s: %w", u.patch.Module, err)
+		}
+		u.imports[i] = a
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/module/cfi"
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+const anonymous = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
+
+func mmap(what string, r process.Range, prot, flags uint64) remoteCall {
+	return remoteCall{
+		what: fmt.Sprintf("map %s at %v", what, r.Start), nr: unix.SYS_MMAP, want: uint64(r.Start),
+		args: []uint64{uint64(r.Start), uint64(r.End - r.Start), prot, anonymous | flags, ^uint64(0), 0},
+	}
+}
+
+func munmap(r process.Range) remoteCall {
+	return remoteCall{what: "unmap", nr: unix.SYS_MUNMAP, args: []uint64{uint64(r.Start), uint64(r.End - r.Start)}}
+}
+
+func protOf(p patch.Prot) uint64 {
+	switch p {
+	case patch.ReadExec:
+		return unix.PROT_READ | unix.PROT_EXEC
+	case patch.ReadWrite:
+		return unix.PROT_READ | unix.PROT_WRITE
+	}
+	return unix.PROT_READ
+}
+
+// mapAll reserves the room of each overlay and maps the pieces in it, with the
+// protection that they keep: a later mprotect to executable would be refused
+// under prctl(PR_SET_MDWE).
+func (t *txn) mapAll() error {
+	for _, u := range t.units {
+		if err := t.mapUnit(u); err != nil {
+			return err
+		}
+	}
+	if f := t.finder; f != nil && !f.Mapped {
+		r := process.Range{Start: f.Page, End: f.Page + page}
+		t.made = append(t.made, r)
+		if err := t.remote([]remoteCall{mmap("finder", r, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_FIXED_NOREPLACE)}); err != nil {
+			t.made = t.made[:len(t.made)-1]
+			return err
+		}
+		f.Mapped = true
+		return t.put(f.Page, f.page())
+	}
+	return nil
+}
+
+func (t *txn) mapUnit(u *unit) error {
+	if err := t.remote([]remoteCall{mmap("overlay", u.room, unix.PROT_NONE, unix.MAP_FIXED_NOREPLACE)}); err != nil {
+		return err
+	}
+	t.made = append(t.made, u.room)
+	var calls []remoteCall
+	ps := u.patch.Pieces
+	for i := 0; i < len(ps); {
+		r := u.pieceRange(&ps[i])
+		j := i + 1
+		for ; j < len(ps) && ps[j].Prot == ps[i].Prot && u.pieceRange(&ps[j]).Start == r.End; j++ {
+			r.End = u.pieceRange(&ps[j]).End
+		}
+		calls = append(calls, mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED))
+		i = j
+	}
+	h := process.Range{Start: u.header(), End: u.header() + page}
+	return t.remote(append(calls, mmap("header", h, unix.PROT_READ, unix.MAP_FIXED)))
+}
+
+// unmapMade undoes mapAll.
+func (t *txn) unmapMade() error {
+	for len(t.made) > 0 {
+		r := t.made[len(t.made)-1]
+		if err := t.remote([]remoteCall{munmap(r)}); err != nil {
+			return err
+		}
+		if t.finder != nil && t.finder.Page == r.Start {
+			t.finder.Mapped = false
+		}
+		t.made = t.made[:len(t.made)-1]
+	}
+	return nil
+}
+
+// writeAll fills what was mapped. Nothing leads there yet.
+func (t *txn) writeAll() error {
+	for i, u := range t.units {
+		for j := range u.pieces {
+			if err := t.put(u.at(uint64(u.patch.Pieces[j].Addr)), u.pieces[j]); err != nil {
+				return err
+			}
+		}
+		if t.finder != nil && u.patch.EHFrameHdr != 0 {
+			if err := t.tellFinder(u, &t.rec.Pending[i]); err != nil {
+				return err
+			}
+		}
+		h, err := header(&t.rec.Pending[i], t.finder)
+		if err != nil {
+			return err
+		}
+		if err := t.put(u.header(), h); err != nil {
+			return err
+		}
+	}
+	return t.store.Save(t.rec)
+}
+
+func (t *txn) tellFinder(u *unit, r *UnitRecord) (err error) {
+	var lm process.Addr
+	for _, l := range t.order() {
+		if l.Bias == u.mod.Bias {
+			lm = l.linkMap
+		}
+	}
+	r.Finder, err = t.finder.add(t.p, t.put, process.Range{Start: u.room.Start, End: u.header()}, lm, u.at(uint64(u.patch.EHFrameHdr)))
+	return err
+}
+
+// forgetFinder undoes tellFinder.
+func (t *txn) forgetFinder() error {
+	for i := range t.rec.Pending {
+		if at := t.rec.Pending[i].Finder; at != 0 && t.finder != nil {
+			if err := t.finder.remove(t.put, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// put writes to memory, where need be as the tracer of a stopped thread.
+func (t *txn) put(a process.Addr, b []byte) error {
+	if err := t.p.Write(a, b); err == nil || !t.p.Alive() {
+		return err
+	}
+	const inOneStop = 512
+	for len(b) > 0 {
+		n := min(inOneStop, len(b))
+		err := t.p.Trace(func(tr *process.Tracer) error {
+			if err := tr.StopOne(t.p.Pid, 10*t.opts.Budget); err != nil {
+				return err
+			}
+			return tr.Write(a, b[:n])
+		})
+		if err != nil {
+			return err
+		}
+		a, b = a+process.Addr(n), b[n:]
+	}
+	return nil
+}
+
+const headerMagic = "HOTPATCH"
+
+type headerBody struct {
+	Format int `json:"format"`
+	UnitRecord
+	FinderPage process.Addr `json:"finder_page,omitempty"`
+}
+
+// header is the page that tells children of fork, which have no record of
+// their own, what they inherited.
+func header(r *UnitRecord, f *FinderRecord) ([]byte, error) {
+	h := headerBody{Format: 1, UnitRecord: *r}
+	h.Steers = nil
+	if f != nil {
+		h.FinderPage = f.Page
+	}
+	js, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("write header: %w", err)
+	}
+	if len(js) > page-16 {
+		h.Imports = nil
+		if js, err = json.Marshal(h); err != nil || len(js) > page-16 {
+			return nil, fmt.Errorf("write header: %d bytes do not fit (%w)", len(js), err)
+		}
+	}
+	b := make([]byte, page)
+	copy(b, headerMagic)
+	binary.LittleEndian.PutUint32(b[8:], uint32(len(js)))
+	copy(b[16:], js)
+	return b, nil
+}
+
+func parseHeader(b []byte) (h headerBody, ok bool) {
+	if len(b) < page || string(b[:8]) != headerMagic {
+		return h, false
+	}
+	n := binary.LittleEndian.Uint32(b[8:])
+	if n > page-16 || json.Unmarshal(b[16:16+n], &h) != nil || h.Format != 1 {
+		return h, false
+	}
+	return h, true
+}
+
+// unwindTable is the overlay's own .eh_frame, found through its
+// .eh_frame_hdr (LSB 5.0 Core, 10.6.2: version 1, encodings, then a 32-bit
+// self-relative pointer to .eh_frame); nil when there is none that can be read.
+func unwindTable(p *patch.Patch) *cfi.Table {
+	if p.EHFrameHdr == 0 {
+		return nil
+	}
+	bytesAt := func(a uint64) []byte {
+		for i := range p.Pieces {
+			if s := &p.Pieces[i]; a >= uint64(s.Addr) && a-uint64(s.Addr) < uint64(len(s.Bytes)) {
+				return s.Bytes[a-uint64(s.Addr):]
+			}
+		}
+		return nil
+	}
+	hdr := bytesAt(uint64(p.EHFrameHdr))
+	if len(hdr) < 8 || hdr[0] != 1 || hdr[1] != 0x1b {
+		return nil
+	}
+	at := uint64(p.EHFrameHdr) + 4 + uint64(int64(int32(binary.LittleEndian.Uint32(hdr[4:]))))
+	data := bytesAt(at)
+	end := 0
+	for end+4 <= len(data) {
+		n := int(binary.LittleEndian.Uint32(data[end:]))
+		if n == 0 || n > len(data)-end-4 {
+			break
+		}
+		end += 4 + n
+	}
+	t, err := cfi.Parse(data[:end], at)
+	if err != nil {
+		return nil
+	}
+	return t
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+
+	"hotpatch/internal/module"
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+// match finds the module of the process that is the patch's baseline.
+func match(p *process.Process, mods []process.Module, pt *patch.Patch) (process.Module, error) {
+	var seen []string
+	var found []process.Module
+	for i := range mods {
+		m := &mods[i]
+		if m.Path == "[vdso]" {
+			continue
+		}
+		id, err := p.Identity(m)
+		if errors.Is(err, process.ErrExited) && !p.Alive() {
+			return process.Module{}, err
+		}
+		if err != nil {
+			continue
+		}
+		if id == pt.Baseline {
+			found = append(found, *m)
+		} else if m.Name() == pt.Module {
+			seen = append(seen, fmt.Sprintf("%s has build-id %s", m.Path, id.BuildID))
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return process.Module{}, &Reason{Code: NoModule, Module: pt.Module, Detail: "the baseline is mapped more than once"}
+	}
+	detail := "it is not mapped"
+	if len(seen) > 0 {
+		detail = "another build is mapped: " + seen[0]
+	}
+	return process.Module{}, &Reason{Code: NoModule, Module: pt.Module, Detail: detail}
+}
+
+// text is the code of a mapped module as it is in its file.
+type text struct{ f *elf.File }
+
+func openText(p *process.Process, m *process.Module) (*text, io.Closer, error) {
+	f, err := p.OpenMapped(m.Maps[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("read module %s: %w", m.Path, err)
+	}
+	return &text{e}, f, nil
+}
+
+// read fills b with the file's bytes for an image address.
+func (t *text) read(a module.Addr, b []byte) error {
+	for _, ph := range t.f.Progs {
+		if off := uint64(a) - ph.Vaddr; ph.Type == elf.PT_LOAD && uint64(a) >= ph.Vaddr && off < ph.Filesz && ph.Filesz-off >= uint64(len(b)) {
+			_, err := ph.ReadAt(b, int64(off))
+			return err
+		}
+	}
+	return fmt.Errorf("read %d bytes at %v: not in the file", len(b), a)
+}
+
+// checkOld proves that the functions to be changed are, in memory and as a
+// whole, what the baseline's file says; jumps of a replaced patch apart.
+func checkOld(p *process.Process, u *unit) error {
+	t, c, err := openText(p, &u.mod)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for i := range u.patch.Old {
+		o := &u.patch.Old[i]
+		h := sha256.New()
+		for _, r := range o.Ranges {
+			if r.End < r.Start || r.Len() > 64<<20 {
+				return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: "range"}
+			}
+			mem, file := make([]byte, r.Len()), make([]byte, r.Len())
+			if err := t.read(r.Start, file); err != nil {
+				return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: err.Error()}
+			}
+			if err := p.Read(u.was(uint64(r.Start)), mem); err != nil {
+				return err
+			}
+			if u.prev != nil {
+				u.prev.unsteer(u.was(uint64(r.Start)), mem)
+			}
+			if !bytes.Equal(mem, file) {
+				return changed(u, o.Name, r.Start, mem, file)
+			}
+			h.Write(file)
+		}
+		if [32]byte(h.Sum(nil)) != o.Digest {
+			return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: "the baseline's function is another"}
+		}
+	}
+	return nil
+}
+
+// changed describes the first difference between memory and file.
+func changed(u *unit, name string, start module.Addr, mem, file []byte) error {
+	i := 0
+	for mem[i] == file[i] {
+		i++
+	}
+	n := min(i+8, len(mem))
+	return &Reason{
+		Code: EntryChanged, Module: u.patch.Module, Function: name,
+		Detail: fmt.Sprintf("changed by another at %v: expected % x, found % x", start+module.Addr(i), file[i:n], mem[i:n]),
+	}
+}
+
+// switchesStacks reports whether a module uses coroutines, whose stacks no
+// walk finds; the result names the symbol.
+func switchesStacks(p *process.Process, mods []process.Module) string {
+	for i := range mods {
+		t, c, err := openText(p, &mods[i])
+		if err != nil {
+			continue
+		}
+		syms, _ := t.f.DynamicSymbols()
+		c.Close()
+		for _, s := range syms {
+			undefined := s.Section == elf.SHN_UNDEF
+			switch s.Name {
+			case "swapcontext", "setcontext", "makecontext":
+				if undefined {
+					return s.Name + " in " + mods[i].Name()
+				}
+			case "jump_fcontext", "ontop_fcontext", "make_fcontext", "coro_transfer", "co_switch":
+				return s.Name + " in " + mods[i].Name()
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,402 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+// load reads the record of the process, or makes one from the headers that a
+// child of fork inherited.
+func (t *txn) load() error {
+	boot, err := process.BootID()
+	if err != nil {
+		return err
+	}
+	rec, err := t.store.Load(t.p.ID)
+	if err != nil {
+		return err
+	}
+	if rec != nil && t.stillMapped(rec) {
+		t.rec = rec
+		return nil
+	}
+	t.rec = &Record{ID: t.p.ID, Boot: boot, Phase: Done}
+	if t.rec.Program, err = t.p.Exe(); err != nil {
+		return err
+	}
+	return t.inherit()
+}
+
+// stillMapped reports whether what a record says is there; after execve the
+// process has its pid and start time still, but nothing of ours.
+func (t *txn) stillMapped(rec *Record) bool {
+	for _, u := range slices.Concat(rec.Units, rec.Pending) {
+		if slices.ContainsFunc(t.mods, func(m process.Module) bool { return m.Bias == u.Bias && m.Path == u.Path }) {
+			return true
+		}
+	}
+	return len(rec.Units)+len(rec.Pending) == 0
+}
+
+// unitOf makes a unit of a record, with its pieces as they must be in memory.
+func (t *txn) unitOf(r *UnitRecord) (*unit, error) {
+	p, err := t.store.Patch(r.Patch)
+	if err != nil {
+		return nil, err
+	}
+	u := &unit{patch: p, over: r.Overlay, room: process.Range{Start: r.Start, End: r.End}, imports: r.Imports}
+	for _, m := range t.mods {
+		if m.Bias == r.Bias && m.Path == r.Path {
+			u.mod = m
+		}
+	}
+	if u.mod.Path == "" {
+		return nil, &Reason{Code: NoModule, Module: p.Module, Detail: "it is no longer mapped"}
+	}
+	return u, u.relocate()
+}
+
+// recordedUnits are the units of the record that can be made.
+func (t *txn) recordedUnits() []*unit {
+	var out []*unit
+	for i := range t.rec.Units {
+		if u, err := t.unitOf(&t.rec.Units[i]); err == nil {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// inherit looks for headers in the anonymous read-only pages of the process.
+// They are hints: only what is then found byte for byte as the stored patch
+// says is believed.
+func (t *txn) inherit() error {
+	var b [page]byte
+	for _, m := range t.maps {
+		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read || t.p.Read(m.End-page, b[:]) != nil {
+			continue
+		}
+		h, ok := parseHeader(b[:])
+		if !ok || h.End != m.End+page {
+			continue
+		}
+		r := h.UnitRecord
+		u, err := t.unitOf(&r)
+		if err != nil {
+			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
+		}
+		for _, s := range u.patch.Steers {
+			to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
+			r.Steers = append(r.Steers, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
+		}
+		if t.countSteered(&r) == 0 {
+			continue // forked before the entries were changed, or after they were restored
+		}
+		if err := t.verifyUnits([]UnitRecord{r}, []*unit{u}); err != nil {
+			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
+		}
+		t.rec.Units = append(t.rec.Units, r)
+		if h.FinderPage != 0 && t.rec.Finder == nil {
+			if m, sym := findFinder(t.p, t.order()); m != nil {
+				if t.rec.Finder, err = makeFinder(t.p, m, sym, h.FinderPage); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(t.rec.Units) == 0 {
+		return nil
+	}
+	return t.store.Save(t.rec)
+}
+
+// countSteered is the number of entries that have their jump.
+func (t *txn) countSteered(r *UnitRecord) int {
+	n := 0
+	for _, s := range r.Steers {
+		if b, err := t.bytesAt(s.At); err == nil && b == s.New {
+			n++
+		}
+	}
+	return n
+}
+
+// recover finishes or undoes what a run that was cut off left. The record
+// says what was meant, memory how far it came.
+func (t *txn) recover() error {
+	if t.rec.Phase == Done || t.rec.Phase == "" {
+		return nil
+	}
+	var err error
+	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
+		return err
+	}
+	t.report(Event{Pid: t.p.Pid, State: "recover " + string(t.rec.Phase)})
+	if t.rec.Phase == Leaving {
+		return t.finishLeaving()
+	}
+	steered, total := 0, 0
+	for i := range t.rec.Pending {
+		steered += t.countSteered(&t.rec.Pending[i])
+		total += len(t.rec.Pending[i].Steers)
+	}
+	if steered == 0 {
+		return t.dropPending()
+	}
+	for i := range t.rec.Pending {
+		u, err := t.unitOf(&t.rec.Pending[i])
+		if err != nil {
+			return err
+		}
+		for j := range t.rec.Units {
+			if t.rec.Units[j].Bias == u.mod.Bias {
+				u.prev = &t.rec.Units[j]
+			}
+		}
+		t.units = append(t.units, u)
+	}
+	if steered < total {
+		// Some functions are new, some old: the entry level's rule is what
+		// the moment allows, since the other half is in force already.
+		var edits []edit
+		for _, u := range t.units {
+			es, err := u.edits()
+			if err != nil {
+				return err
+			}
+			edits = append(edits, es...)
+		}
+		if err := t.walk(); err != nil {
+			return err
+		}
+		if err := t.change(edits, nil, true); err != nil {
+			return err
+		}
+	}
+	if f := t.rec.Finder; f != nil && !f.Active {
+		if err := t.steerFinder(f); err != nil {
+			return err
+		}
+	}
+	if err := t.verifyUnits(t.rec.Pending, t.units); err != nil {
+		return err
+	}
+	t.finder = t.rec.Finder
+	err = t.recordDone()
+	t.units, t.finder = nil, nil
+	*t.res = Result{ID: t.p.ID}
+	return err
+}
+
+// steerFinder puts a finder into force that is written but not steered to.
+func (t *txn) steerFinder(f *FinderRecord) error {
+	if err := t.walk(); err != nil {
+		return err
+	}
+	if err := t.change([]edit{{at: f.Steer.At, old: f.Steer.Old, new: f.Steer.New, name: finderName, module: f.Path}}, nil, true); err != nil {
+		return err
+	}
+	f.Active = true
+	return nil
+}
+
+// dropPending unmaps overlays that nothing leads to.
+func (t *txn) dropPending() error {
+	for _, r := range t.rec.Pending {
+		if r.Finder != 0 && t.rec.Finder != nil {
+			_ = t.rec.Finder.remove(t.put, r.Finder) // the page may never have been mapped
+		}
+		if t.oursAt(process.Range{Start: r.Start, End: r.End}) {
+			if err := t.remote([]remoteCall{munmap(process.Range{Start: r.Start, End: r.End})}); err != nil {
+				return err
+			}
+		}
+	}
+	t.rec.Pending = nil
+	if f := t.rec.Finder; f != nil && !f.Active {
+		if b, err := t.bytesAt(f.Steer.At); err == nil && b == f.Steer.New {
+			f.Active = true
+		} else {
+			// Its page may stay: it may also never have been mapped.
+			t.rec.Finder = nil
+		}
+	}
+	if err := t.survey(); err != nil {
+		return err
+	}
+	return t.settle()
+}
+
+// oursAt reports whether everything that is mapped in r is anonymous and
+// private, and something is.
+func (t *txn) oursAt(r process.Range) bool {
+	found := false
+	for _, m := range t.maps {
+		if m.End <= r.Start || m.Start >= r.End {
+			continue
+		}
+		if m.Inode != 0 || m.Path != "" || m.Prot&process.Shared != 0 || m.Start < r.Start || m.End > r.End {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// verifyUnits compares entries, overlays and headers with what they must be.
+func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
+	for i, u := range units {
+		differs := func(what string, at process.Addr, want, got []byte) error {
+			k := 0
+			for want[k] == got[k] {
+				k++
+			}
+			n := min(k+8, len(want))
+			return &Reason{
+				Code: Differs, Module: u.patch.Module,
+				Detail: fmt.Sprintf("%s, %s+%#x: expected % x, found % x", what, u.mod.Name(), uint64(at)+uint64(k)-uint64(u.mod.Bias), want[k:n], got[k:n]),
+			}
+		}
+		for _, s := range recs[i].Steers {
+			b, err := t.bytesAt(s.At)
+			if err != nil {
+				return err
+			}
+			if b != s.New {
+				return differs("entry of "+s.Name, s.At, s.New[:], b[:])
+			}
+		}
+		for j := range u.pieces {
+			pc := &u.patch.Pieces[j]
+			if pc.Prot == patch.ReadWrite {
+				continue // the program's own by now
+			}
+			got := make([]byte, len(u.pieces[j]))
+			a := u.at(uint64(pc.Addr))
+			if err := t.p.Read(a, got); err != nil {
+				return err
+			}
+			if !bytes.Equal(got, u.pieces[j]) {
+				return differs("overlay", a, u.pieces[j], got)
+			}
+		}
+		var b [page]byte
+		if err := t.p.Read(u.header(), b[:]); err != nil {
+			return err
+		}
+		h, ok := parseHeader(b[:])
+		if !ok || h.Patch != recs[i].Patch || h.Overlay != recs[i].Overlay || h.Bias != recs[i].Bias {
+			return &Reason{Code: Differs, Module: u.patch.Module, Detail: "the header is another"}
+		}
+	}
+	return nil
+}
+
+// Verify compares what is in a process with the record, the patches and the
+// files of the modules: state Verified, Tampered with the place named, or
+// Already when there is nothing in it.
+func (e *Engine) Verify(pid int) (res Result) {
+	t, end, err := e.begin(pid, &res)
+	if err == nil {
+		defer end()
+		err = t.verify()
+		if err == nil {
+			res.State = Verified
+			if len(t.rec.Units) == 0 {
+				res.State = Already
+			}
+		}
+	}
+	if err != nil {
+		res.fail(err)
+	}
+	return res
+}
+
+func (t *txn) verify() error {
+	var units []*unit
+	for i := range t.rec.Units {
+		u, err := t.unitOf(&t.rec.Units[i])
+		if err != nil {
+			return err
+		}
+		units = append(units, u)
+		t.res.Patches = append(slices.DeleteFunc(t.res.Patches, func(id patch.ID) bool { return id == u.patch.ID }), u.patch.ID)
+		t.res.Functions += len(u.patch.Steers)
+	}
+	if err := t.verifyUnits(t.rec.Units, units); err != nil {
+		return err
+	}
+	for i := range units {
+		if err := t.verifyText(units[i], &t.rec.Units[i]); err != nil {
+			return err
+		}
+	}
+	t.res.Verified = true
+	return nil
+}
+
+// verifyText compares all code of a patched module with its file.
+func (t *txn) verifyText(u *unit, r *UnitRecord) error {
+	x, c, err := openText(t.p, &u.mod)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, ph := range x.f.Progs {
+		if ph.Type != 1 || ph.Flags&1 == 0 || ph.Filesz > 1<<30 { // PT_LOAD, PF_X
+			continue
+		}
+		want, got := make([]byte, ph.Filesz), make([]byte, ph.Filesz)
+		if _, err := ph.ReadAt(want, 0); err != nil {
+			return fmt.Errorf("read %s: %w", u.mod.Path, err)
+		}
+		a := u.was(ph.Vaddr)
+		if err := t.p.Read(a, got); err != nil {
+			return err
+		}
+		r.unsteer(a, got)
+		if f := t.rec.Finder; f != nil && f.Active {
+			(&UnitRecord{Steers: []SteerRecord{f.Steer}}).unsteer(a, got)
+		}
+		if bytes.Equal(want, got) {
+			continue
+		}
+		k := 0
+		for want[k] == got[k] {
+			k++
+		}
+		n := min(k+8, len(want))
+		return &Reason{
+			Code: Differs, Module: u.patch.Module,
+			Detail: fmt.Sprintf("code, %s+%#x: expected % x, found % x", u.mod.Name(), ph.Vaddr+uint64(k), want[k:n], got[k:n]),
+		}
+	}
+	return nil
+}
+
+// Status is what the record says of a process; nil when it has no patch.
+func (e *Engine) Status(pid int) (*Record, error) {
+	var res Result
+	t, end, err := e.begin(pid, &res)
+	if err != nil {
+		var locked *Reason
+		if errors.As(err, &locked) && locked.Code == Locked {
+			return e.store.Load(res.ID)
+		}
+		return nil, err
+	}
+	defer end()
+	if len(t.rec.Units) == 0 && t.rec.Left == 0 {
+		return nil, nil
+	}
+	return t.rec, nil
+}
+
+// Clean removes records of processes that are no more.
+func (e *Engine) Clean() error { return e.store.Sweep() }

@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+// DefaultStore is where the host keeps what it put into which process. It
+// is gone after a reboot, as the processes are.
+const DefaultStore = "/run/hotpatch"
+
+// Store is the host's record of patches in processes.
+type Store struct{ dir string }
+
+// Phase is how far a transaction has come, in a record.
+type Phase string
+
+// The phases of a record. All but Done are found only when a run was cut off.
+const (
+	Intent  Phase = "intent"  // the overlays are there; entries may be changed
+	Leaving Phase = "leaving" // entries may be on their way back
+	Done    Phase = "done"
+)
+
+// Record is what is in one process.
+type Record struct {
+	process.ID
+	Boot    string        `json:"boot"`
+	Program string        `json:"program"`
+	Phase   Phase         `json:"phase"`
+	Units   []UnitRecord  `json:"units,omitempty"`
+	Pending []UnitRecord  `json:"pending,omitempty"` // of the transaction under way
+	Finder  *FinderRecord `json:"finder,omitempty"`
+	Left    int64         `json:"left,omitempty"` // bytes of address space left by removed patches
+	Time    time.Time     `json:"time"`
+}
+
+// UnitRecord is one patch in its module. It is also what the header says.
+type UnitRecord struct {
+	Patch   patch.ID       `json:"patch"`
+	Path    string         `json:"path"`
+	Bias    process.Addr   `json:"bias"`
+	Overlay process.Addr   `json:"overlay"` // bias
+	Start   process.Addr   `json:"start"`   // of what is reserved
+	End     process.Addr   `json:"end"`
+	Imports []process.Addr `json:"imports,omitempty"`
+	Steers  []SteerRecord  `json:"steers,omitempty"` // not in the header
+	Finder  process.Addr   `json:"finder,omitempty"` // where its entry in the finder's table is
+	Level   Level          `json:"level,omitempty"`
+	Time    time.Time      `json:"time"`
+}
+
+// SteerRecord is one entry that was changed.
+type SteerRecord struct {
+	Name string       `json:"name"`
+	At   process.Addr `json:"at"`
+	Old  [5]byte      `json:"old"`
+	New  [5]byte      `json:"new"`
+}
+
+// unsteer puts the baseline's bytes into b, which was read at a.
+func (u *UnitRecord) unsteer(a process.Addr, b []byte) {
+	for _, s := range u.Steers {
+		for i := range s.Old {
+			if off := s.At + process.Addr(i) - a; off < process.Addr(len(b)) && b[off] == s.New[i] {
+				b[off] = s.Old[i]
+			}
+		}
+	}
+}
+
+// OpenStore opens the directory, and makes it.
+func OpenStore(dir string) (*Store, error) {
+	for _, d := range []string{dir, filepath.Join(dir, "patches")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return nil, fmt.Errorf("open store %s: it must be a directory of our own that nobody else can enter", dir)
+	}
+	return &Store{dir: dir}, nil
+}
+
+// Lock keeps other transactions away from a process, and from its record. A
+// second one gets a *Reason with code Locked.
+func (s *Store) Lock(id process.ID) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, id.String()+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &Reason{Code: Locked, Pid: id.Pid, Detail: "another transaction on this process is under way"}
+		}
+		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (s *Store) path(id process.ID) string { return filepath.Join(s.dir, id.String()+".json") }
+
+// Load reads the record of a process; nil when there is none of this boot.
+func (s *Store) Load(id process.ID) (*Record, error) {
+	b, err := os.ReadFile(s.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load record: %w", err)
+	}
+	r := &Record{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("load record of process %d: %w", id.Pid, err)
+	}
+	boot, err := process.BootID()
+	if err != nil {
+		return nil, err
+	}
+	if r.Boot != boot || r.ID != id {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// Save writes a record so that it is there, whole, after it returns.
+func (s *Store) Save(r *Record) error {
+	r.Time = time.Now().UTC()
+	b, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return fmt.Errorf("save record: %w", err)
+	}
+	return s.write(s.path(r.ID), b)
+}
+
+func (s *Store) write(name string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// Forget removes the record of a process.
+func (s *Store) Forget(id process.ID) {
+	os.Remove(s.path(id))
+	os.Remove(filepath.Join(s.dir, id.String()+".lock"))
+}
+
+func (s *Store) patchPath(id patch.ID) string {
+	return filepath.Join(s.dir, "patches", filepath.Base(string(id))+patch.Extension)
+}
+
+// SavePatch keeps a copy of a patch, to verify and to undo it later.
+func (s *Store) SavePatch(p *patch.Patch) error {
+	if _, err := os.Stat(s.patchPath(p.ID)); err == nil {
+		return nil
+	}
+	c := *p
+	b, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	if c.ID != p.ID {
+		return fmt.Errorf("save patch %s: it encodes as %s", p.ID.Short(), c.ID.Short())
+	}
+	return s.write(s.patchPath(p.ID), b)
+}
+
+// Patch reads a patch that was saved.
+func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
+	p, err := patch.Open(s.patchPath(id))
+	if err != nil {
+		return nil, err
+	}
+	if p.ID != id {
+		return nil, fmt.Errorf("read patch %s: the file is patch %s", id.Short(), p.ID.Short())
+	}
+	return p, nil
+}
+
+// Sweep removes what is left of processes that are no more.
+func (s *Store) Sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("sweep store: %w", err)
+	}
+	for _, e := range entries {
+		var id process.ID
+		if n, _ := fmt.Sscanf(e.Name(), "%d-%d.", &id.Pid, &id.Start); n != 2 {
+			continue
+		}
+		p, err := process.Open(id.Pid, nil)
+		if err == nil {
+			alive := p.Start == id.Start
+			p.Close()
+			if alive {
+				continue
+			}
+		}
+		s.Forget(id)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+/* A program to patch: built with -DFIX=0 and -DFIX=1. Commands on stdin:
+ * v  print the sum of the ten functions      p  park a thread in park()
+ * r  release it, print what it returned      f  fork a child that goes on
+ * Extra threads call the functions all the time, or sleep. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FUNC(n)                                                             \
+	__attribute__((noinline, noclone)) int f##n(int x)                  \
+	{                                                                   \
+		__asm__ volatile("" : "+r"(x));                             \
+		for (int i = 0; i < (x & 3); i++)                           \
+			x ^= i * n;                                         \
+		return FIX ? x + n * 100 + 1000 : x + n;                    \
+	}
+FUNC(0) FUNC(1) FUNC(2) FUNC(3) FUNC(4) FUNC(5) FUNC(6) FUNC(7) FUNC(8) FUNC(9)
+
+static int gate[2];
+
+__attribute__((noinline, noclone)) int park(int x)
+{
+	char c;
+	if (read(gate[0], &c, 1) != 1)
+		return -1;
+	return FIX ? x + 2000 : x + 1;
+}
+
+static int all(int x)
+{
+	return f0(x) + f1(x) + f2(x) + f3(x) + f4(x) + f5(x) + f6(x) + f7(x) + f8(x) + f9(x);
+}
+
+static volatile int sink;
+static void *busy(void *a)
+{
+	(void)a;
+	for (;;) {
+		sink = all(0);
+		for (volatile int i = 0; i < 20000; i++)
+			;
+	}
+}
+static void *idle(void *a)
+{
+	(void)a;
+	for (;;)
+		pause();
+}
+static void *parked(void *a)
+{
+	(void)a;
+	return (void *)(intptr_t)park(0);
+}
+
+int main(int argc, char **argv)
+{
+	int n = argc > 1 ? atoi(argv[1]) : 1;
+	pthread_t t, p;
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 << 10);
+	if (pipe(gate))
+		return 1;
+	for (int i = 1; i < n; i++)
+		if (pthread_create(&t, &attr, argc > 2 && !strcmp(argv[2], "busy") ? busy : idle, 0))
+			return 1;
+	printf("ready\n");
+	fflush(stdout);
+	for (char c; read(0, &c, 1) == 1;) {
+		void *ret;
+		pid_t pid;
+		switch (c) {
+		case 'v': printf("%d\n", all(0)); break;
+		case 'p': pthread_create(&p, &attr, parked, 0); usleep(20000); printf("parked\n"); break;
+		case 'r':
+			if (write(gate[1], "x", 1) != 1)
+				return 1;
+			pthread_join(p, &ret);
+			printf("%d\n", (int)(intptr_t)ret);
+			break;
+		case 'f':
+			if ((pid = fork()) > 0) {
+				waitpid(pid, 0, 0);
+				return 0;
+			}
+			printf("%d\n", getpid());
+			break;
+		}
+		fflush(stdout);
+	}
+	return 0;
+}

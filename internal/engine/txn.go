@@ -1,0 +1,408 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
+)
+
+// Engine changes processes, one after the other.
+type Engine struct {
+	opts   Options
+	store  *Store
+	cache  *process.Cache
+	report func(Event)
+}
+
+// Event tells how a transaction goes on.
+type Event struct {
+	Pid   int    `json:"pid"`
+	State string `json:"state"` // the step that begins
+}
+
+// New opens the store. report may be nil.
+func New(opts Options, report func(Event)) (*Engine, error) {
+	opts = opts.withDefaults()
+	s, err := OpenStore(opts.Store)
+	if err != nil {
+		return nil, err
+	}
+	if report == nil {
+		report = func(Event) {}
+	}
+	return &Engine{opts: opts, store: s, cache: process.NewCache(), report: report}, nil
+}
+
+// Store is the host's record.
+func (e *Engine) Store() *Store { return e.store }
+
+// txn is one transaction in one process.
+type txn struct {
+	*Engine
+	p       *process.Process
+	rec     *Record
+	res     *Result
+	maps    []process.Mapping
+	mods    []process.Module
+	linked  []loaded
+	walker  *process.Unwinder
+	gadgets process.Gadgets
+	units   []*unit
+	finder  *FinderRecord // to be put in with this transaction
+	made    []process.Range
+}
+
+// step is a state of a transaction and how it is undone.
+type step struct {
+	name     string
+	do, undo func() error
+}
+
+// run takes the steps in order. When one fails, it and those before it are
+// undone in reverse order.
+func (t *txn) run(steps []step) error {
+	for i, s := range steps {
+		t.report(Event{Pid: t.p.Pid, State: s.name})
+		err := s.do()
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %w", s.name, err)
+		for ; i >= 0; i-- {
+			if steps[i].undo == nil {
+				continue
+			}
+			t.report(Event{Pid: t.p.Pid, State: "undo " + steps[i].name})
+			if e := steps[i].undo(); e != nil && !errors.Is(e, process.ErrExited) {
+				return errors.Join(err, fmt.Errorf("undo %s: %w", steps[i].name, e))
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+// begin opens the process, takes its lock, reads its record and finishes what
+// an earlier run left.
+func (e *Engine) begin(pid int, res *Result) (*txn, func(), error) {
+	res.Pid = pid
+	p, err := process.Open(pid, e.cache)
+	if err != nil {
+		return nil, nil, err
+	}
+	res.ID = p.ID
+	unlock, err := e.store.Lock(p.ID)
+	if err != nil {
+		p.Close()
+		return nil, nil, err
+	}
+	end := func() { unlock(); p.Close() }
+	t := &txn{Engine: e, p: p, res: res}
+	if err = t.survey(); err == nil {
+		if err = t.load(); err == nil {
+			err = t.recover()
+		}
+	}
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return t, end, nil
+}
+
+// survey reads what is mapped.
+func (t *txn) survey() (err error) {
+	if t.maps, err = t.p.Maps(); err != nil {
+		return err
+	}
+	t.mods = t.p.ModulesOf(t.maps)
+	t.linked = nil
+	return nil
+}
+
+func (t *txn) order() []loaded {
+	if t.linked == nil {
+		t.linked = linked(t.p, t.mods)
+	}
+	return t.linked
+}
+
+// Apply puts patches into a process, all or none.
+func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
+	t, end, err := e.begin(pid, &res)
+	if err == nil {
+		defer end()
+		err = t.apply(patches)
+	}
+	if err != nil {
+		res.fail(err)
+		if t != nil && !t.p.Alive() {
+			res.State = Exited
+		}
+	}
+	return res
+}
+
+func (t *txn) apply(patches []*patch.Patch) error {
+	if err := t.choose(patches); err != nil {
+		return err
+	}
+	if len(t.units) == 0 {
+		t.res.State = Already
+		return t.verify()
+	}
+	var edits []edit
+	before := *t.rec
+	err := t.run([]step{
+		{"match", t.match, nil},
+		{"place", t.place, nil},
+		{"record intent", func() error { return t.intend(&edits) }, func() error { *t.rec = before; return t.settle() }},
+		{"map", t.mapAll, t.unmapMade},
+		{"write", t.writeAll, t.forgetFinder},
+		{"commit", func() error { return t.commit(edits) }, nil},
+		{"verify", func() error { return t.verifyUnits(t.rec.Pending, t.units) }, func() error { return t.back(edits) }},
+		{"record", t.recordDone, nil},
+	})
+	if err != nil {
+		return err
+	}
+	t.res.State, t.res.Verified = Patched, true
+	for _, u := range t.units {
+		t.res.Patches = append(t.res.Patches, u.patch.ID)
+		t.res.Functions += len(u.patch.Steers)
+	}
+	return nil
+}
+
+// choose leaves out what is there already and finds what is to be replaced.
+func (t *txn) choose(patches []*patch.Patch) error {
+	for _, pt := range patches {
+		if i := slices.IndexFunc(t.rec.Units, func(u UnitRecord) bool { return u.Patch == pt.ID }); i >= 0 {
+			t.res.Patches = append(t.res.Patches, pt.ID)
+			t.res.Level = t.rec.Units[i].Level
+			continue
+		}
+		t.units = append(t.units, &unit{patch: pt})
+	}
+	if len(t.units) > 0 {
+		t.res.Patches = nil
+	}
+	return nil
+}
+
+func (t *txn) match() (err error) {
+	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
+		return &Reason{Code: NoThread, Detail: err.Error()}
+	}
+	for i, u := range t.units {
+		if u.mod, err = match(t.p, t.mods, u.patch); err != nil {
+			return err
+		}
+		for _, o := range t.units[:i] {
+			if o.mod.Bias == u.mod.Bias {
+				return &Reason{Code: Conflict, Module: u.patch.Module, Detail: "two patches for one module"}
+			}
+		}
+		for j := range t.rec.Units {
+			if r := &t.rec.Units[j]; r.Bias == u.mod.Bias {
+				old, err := t.store.Patch(r.Patch)
+				if err != nil {
+					return err
+				}
+				if slices.ContainsFunc(old.Pieces, func(p patch.Piece) bool { return p.Prot == patch.ReadWrite }) {
+					return &Reason{Code: Conflict, Module: u.patch.Module, Detail: "patch " + r.Patch.Short() + " has variables of its own; remove it first"}
+				}
+				u.prev = r
+			}
+		}
+		if err := checkOld(t.p, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place finds room for every overlay, and makes the overlays for it.
+func (t *txn) place() error {
+	maps := slices.Clone(t.maps)
+	find := func(m *process.Module, image, size process.Addr) (process.Range, error) {
+		a, ok := place(maps, m, image, size)
+		if !ok {
+			return process.Range{}, &Reason{Code: NoGap, Module: m.Name(), Detail: fmt.Sprintf("no room for %d bytes within 2 GiB", size)}
+		}
+		r := process.Range{Start: a, End: a + size}
+		i, _ := slices.BinarySearchFunc(maps, a, func(m process.Mapping, a process.Addr) int {
+			if m.Start < a {
+				return -1
+			}
+			return 1
+		})
+		maps = slices.Insert(maps, i, process.Mapping{Range: r})
+		return r, nil
+	}
+	for _, u := range t.units {
+		span := u.patch.Span()
+		room, err := find(&u.mod, process.Addr(span.Start), process.Addr(span.Len())+2*page)
+		if err != nil {
+			return err
+		}
+		u.room, u.over = room, room.Start-process.Addr(span.Start)
+		if err := u.resolveAll(t.p, t.order()); err != nil {
+			return err
+		}
+		if err := u.relocate(); err != nil {
+			return err
+		}
+	}
+	return t.placeFinder(find)
+}
+
+// placeFinder prepares the finder unless there is one, or no need of one.
+func (t *txn) placeFinder(find func(*process.Module, process.Addr, process.Addr) (process.Range, error)) error {
+	t.res.Unwind = "none"
+	if !slices.ContainsFunc(t.units, func(u *unit) bool { return u.patch.EHFrameHdr != 0 }) {
+		return nil
+	}
+	m, sym := findFinder(t.p, t.order())
+	if m == nil {
+		return nil
+	}
+	t.res.Unwind = "dl_find_object"
+	if t.rec.Finder != nil {
+		t.finder = t.rec.Finder
+		return nil
+	}
+	room, err := find(m.Module, 0, page)
+	if err != nil {
+		return err
+	}
+	t.finder, err = makeFinder(t.p, m, sym, room.Start)
+	if err == nil && t.finder.Active {
+		err = &Reason{Code: Conflict, Function: finderName, Detail: "steered by a patch that is not on record"}
+	}
+	return err
+}
+
+// intend writes down what is about to be done.
+func (t *txn) intend(edits *[]edit) error {
+	t.rec.Pending, t.rec.Phase = nil, Intent
+	for _, u := range t.units {
+		es, err := u.edits()
+		if err != nil {
+			return err
+		}
+		*edits = append(*edits, es...)
+		r := UnitRecord{
+			Patch: u.patch.ID, Path: u.mod.Path, Bias: u.mod.Bias, Overlay: u.over,
+			Start: u.room.Start, End: u.room.End, Imports: u.imports, Time: time.Now().UTC(),
+		}
+		for _, s := range u.patch.Steers {
+			to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
+			r.Steers = append(r.Steers, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
+		}
+		t.rec.Pending = append(t.rec.Pending, r)
+		if err := t.store.SavePatch(u.patch); err != nil {
+			return err
+		}
+	}
+	if t.finder != nil {
+		t.rec.Finder = t.finder
+		if !t.finder.Active {
+			*edits = append(*edits, edit{at: t.finder.Steer.At, old: t.finder.Steer.Old, new: t.finder.Steer.New, name: finderName, module: t.finder.Path})
+		}
+	}
+	return t.store.Save(t.rec)
+}
+
+// settle saves the record, or removes one that says nothing.
+func (t *txn) settle() error {
+	if len(t.rec.Units) == 0 && len(t.rec.Pending) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
+		t.store.Forget(t.p.ID)
+		return nil
+	}
+	t.rec.Phase = Done
+	return t.store.Save(t.rec)
+}
+
+func (t *txn) recordDone() error {
+	for _, u := range t.units {
+		if u.prev == nil {
+			continue
+		}
+		t.rec.Left += int64(u.prev.End - u.prev.Start)
+		t.rec.Units = slices.DeleteFunc(t.rec.Units, func(r UnitRecord) bool { return r.Bias == u.mod.Bias })
+	}
+	for i := range t.rec.Pending {
+		t.rec.Pending[i].Level = t.res.Level
+	}
+	t.rec.Units = append(t.rec.Units, t.rec.Pending...)
+	t.rec.Pending = nil
+	if t.finder != nil {
+		t.finder.Active = true
+	}
+	return t.settle()
+}
+
+// remote makes system calls in some thread of the process, a few in each stop.
+func (t *txn) remote(calls []remoteCall) error {
+	const inOneStop = 3
+	for len(calls) > 0 {
+		n := min(inOneStop, len(calls))
+		if err := t.remoteFew(calls[:n]); err != nil {
+			return err
+		}
+		calls = calls[n:]
+	}
+	return nil
+}
+
+type remoteCall struct {
+	what string
+	nr   uintptr
+	args []uint64
+	want uint64
+}
+
+func (t *txn) remoteFew(calls []remoteCall) error {
+	last := process.ErrNoThread
+	for try := range 40 {
+		tids, err := t.p.Tids()
+		if err != nil {
+			return err
+		}
+		var made bool
+		var held time.Duration
+		err = t.p.Trace(func(tr *process.Tracer) (err error) {
+			held, err = tr.Borrow(tids[try%len(tids)], t.gadgets, 10*t.opts.Budget, func(call process.Call) error {
+				for _, c := range calls {
+					made = true
+					got, err := call(c.nr, c.args...)
+					if err == nil && got != c.want {
+						err = unix.EEXIST
+					}
+					if err != nil {
+						return &Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}
+					}
+				}
+				return nil
+			})
+			return err
+		})
+		t.res.Prepare = max(t.res.Prepare, held.Microseconds())
+		if err == nil || made || errors.As(err, new(*process.TracedError)) {
+			return err
+		}
+		if !t.p.Alive() {
+			return process.ErrExited
+		}
+		last = err
+		time.Sleep(time.Duration(try) * time.Millisecond)
+	}
+	return &Reason{Code: NoThread, Detail: last.Error()}
+}
