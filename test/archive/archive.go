@@ -202,6 +202,9 @@ func lacking(ctx context.Context, depends string) []string {
 
 // Unpack extracts the files of a package below dir.
 func Unpack(ctx context.Context, deb, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("unpack %s: %w", filepath.Base(deb), err)
+	}
 	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("unpack %s: %w: %s", filepath.Base(deb), err, lastLine(out))
 	}
