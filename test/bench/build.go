@@ -80,8 +80,10 @@ func (b *bench) build(ctx context.Context) error {
 		}
 		slices.Sort(took)
 		slices.Sort(memory)
-		rows = append(rows, []string{filepath.Base(c.file), verdict,
-			fmt.Sprintf("%.2f", meter.Percentile(took, 50)), fmt.Sprintf("%.2f", took[times-1]), fmt.Sprintf("%.0f", memory[times-1])})
+		rows = append(rows, []string{
+			filepath.Base(c.file), verdict,
+			fmt.Sprintf("%.2f", meter.Percentile(took, 50)), fmt.Sprintf("%.2f", took[times-1]), fmt.Sprintf("%.0f", memory[times-1]),
+		})
 	}
 	fmt.Printf("\nBuilding a patch, %d times\n\n", times)
 	return table.Write(os.Stdout, []string{"module", "verdict", "median, s", "longest, s", "most memory, MiB"}, rows)

@@ -2,6 +2,7 @@ package tool
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ type Report struct {
 	Command   string    `json:"command"`
 	Processes []Process `json:"processes"`
 	Modules   []Module  `json:"modules"` // build
-	Patches   []Patch   `json:"patches"` // inspect
+	Patch     *Patch    `json:"patch"`   // inspect
 }
 
 // Patch is what inspect says of one module's patch.
@@ -77,13 +78,21 @@ type Reason struct {
 	Code   string `json:"code"`
 	Name   string `json:"name"`
 	Detail string `json:"detail"`
+	// A thread that is in the way, and its innermost function.
+	Tid      int    `json:"tid"`
+	Thread   string `json:"thread"`
+	Function string `json:"function"`
 }
 
 // Explain puts reasons into one line.
 func Explain(reasons []Reason) string {
 	var parts []string
 	for _, r := range reasons {
-		parts = append(parts, strings.TrimSpace(strings.Join([]string{r.Code, r.Name, r.Detail}, " ")))
+		text := strings.TrimSpace(strings.Join([]string{r.Code, r.Name, r.Detail}, " "))
+		if r.Tid != 0 {
+			text += fmt.Sprintf(" (thread %d %q in %s)", r.Tid, r.Thread, r.Function)
+		}
+		parts = append(parts, text)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -23,7 +23,8 @@ const (
 	ExitOK       = 0
 	ExitError    = 1
 	ExitOutdated = 2 // status: something runs outdated code
-	ExitRefused  = 3 // build: a module was refused
+	ExitRefused  = 3 // something was refused or blocked
+	ExitDamaged  = 4 // verify: a byte is not what it should be
 )
 
 // Tool is an executable file of the hotpatch command.
@@ -97,16 +98,20 @@ func (t Tool) BuildPatch(ctx context.Context, baseline, fixed, out string) (Repo
 	return r, err
 }
 
-// Inspect runs `hotpatch inspect` for a patch file, which may hold the patches
-// of several modules.
-func (t Tool) Inspect(ctx context.Context, file string) ([]Patch, error) {
+// Inspect runs `hotpatch inspect` for a patch file.
+func (t Tool) Inspect(ctx context.Context, file string) (Patch, error) {
 	var r Report
-	_, err := t.Run(ctx, &r, "inspect", "--json", file)
-	return r.Patches, err
+	if _, err := t.Run(ctx, &r, "inspect", "--json", file); err != nil {
+		return Patch{}, err
+	}
+	if r.Patch == nil {
+		return Patch{}, fmt.Errorf("hotpatch inspect says nothing of %s", file)
+	}
+	return *r.Patch, nil
 }
 
 // Run starts hotpatch with the given arguments and decodes the object that it
-// prints into into. It returns the exit code; a code other than 0, 2 or 3 and
+// prints into into. It returns the exit code; ExitError, an unknown code and
 // output that is no JSON object are errors, with what the command wrote on
 // standard error.
 func (t Tool) Run(ctx context.Context, into any, args ...string) (int, error) {
@@ -123,7 +128,7 @@ func (t Tool) Run(ctx context.Context, into any, args ...string) (int, error) {
 	if jerr := json.Unmarshal(out.Bytes(), into); jerr != nil {
 		return code, fmt.Errorf("hotpatch %s: exit code %d, no JSON (%w): %s", strings.Join(args, " "), code, jerr, said)
 	}
-	if code != ExitOK && code != ExitOutdated && code != ExitRefused {
+	if code < ExitOK || code == ExitError || code > ExitDamaged {
 		return code, fmt.Errorf("hotpatch %s: exit code %d: %s", strings.Join(args, " "), code, said)
 	}
 	return code, nil
