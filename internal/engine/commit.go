@@ -171,6 +171,11 @@ type changer struct {
 func (c *changer) try() (done bool, err error) {
 	ranges := c.areas.ranges()
 	c.hits, c.stale, c.busy = nil, false, nil
+	tids, err := c.p.Tids()
+	if err != nil {
+		return false, err
+	}
+	var one [1]process.Thread
 	err = c.p.Trace(func(tr *process.Tracer) error {
 		for _, tid := range c.suspects {
 			if err := tr.StopOne(tid, c.opts.Budget); err != nil {
@@ -179,8 +184,10 @@ func (c *changer) try() (done bool, err error) {
 				}
 				return err
 			}
-			hits, ok := c.walker.Inside(tr.Threads(), ranges, nil)
+			copy(one[:], tr.Threads())
+			c.walker.Load(one[:])
 			held := tr.Resume()
+			hits, ok := c.walker.Loaded(one[:], ranges, nil)
 			c.res.Prepare = max(c.res.Prepare, held.Microseconds())
 			c.hits = append(c.hits, hits...)
 			c.stale = c.stale || !ok
@@ -188,6 +195,7 @@ func (c *changer) try() (done bool, err error) {
 		if len(c.hits) > 0 || c.stale {
 			return nil
 		}
+		c.walker.Reserve(len(tids))
 		if err := tr.Stop(c.opts.Budget); err != nil {
 			return err
 		}

@@ -219,11 +219,19 @@ func (t *txn) dropPending() error {
 	}
 	t.rec.Pending = nil
 	if f := t.rec.Finder; f != nil && !f.Active {
-		if b, err := t.bytesAt(f.Steer.At); err == nil && b == f.Steer.New {
-			f.Active = true
-		} else {
-			// Its page may stay: it may also never have been mapped.
+		r := process.Range{Start: f.Page, End: f.Page + page}
+		switch b, err := t.bytesAt(f.Steer.At); {
+		case err != nil:
+			return err
+		case b == f.Steer.New:
+			f.Mapped, f.Active = true, true
+		case !f.Mapped:
 			t.rec.Finder = nil
+			if t.oursAt(r) {
+				if err := t.remote([]remoteCall{munmap(r)}); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if err := t.survey(); err != nil {

@@ -57,6 +57,7 @@ func (t *txn) remove(ids []patch.ID) error {
 	if err != nil {
 		return err
 	}
+	t.report(Event{Pid: t.p.Pid, State: "clear out"})
 	if err := t.clearOut(); err != nil {
 		return err
 	}

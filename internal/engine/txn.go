@@ -351,7 +351,7 @@ func (t *txn) recordDone() error {
 
 // remote makes system calls in some thread of the process, a few in each stop.
 func (t *txn) remote(calls []remoteCall) error {
-	const inOneStop = 3
+	const inOneStop = 2
 	for len(calls) > 0 {
 		n := min(inOneStop, len(calls))
 		if err := t.remoteFew(calls[:n]); err != nil {

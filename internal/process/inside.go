@@ -23,43 +23,62 @@ type Hit struct {
 // when the picture is not to be trusted: a stack lies where no mapping was at
 // the last Refresh. over, when not nil, ends the search early, also with !ok.
 func (u *Unwinder) Inside(threads []Thread, ranges []Range, over func() bool) (hits []Hit, ok bool) {
+	u.Load(threads)
+	return u.Loaded(threads, ranges, over)
+}
+
+// Reserve makes room for the stacks of n threads, so that Load need not.
+func (u *Unwinder) Reserve(n int) { u.buf.reserve(n, pieceSize(n)) }
+
+// Load reads the stacks of held threads, for Loaded. With a copy of the threads
+// that may be called after they were resumed; what it finds is then of the past.
+func (u *Unwinder) Load(threads []Thread) {
+	u.buf.reset(u)
+	u.buf.load(threads)
+}
+
+// Loaded is Inside for the threads that Load was called with last.
+func (u *Unwinder) Loaded(threads []Thread, ranges []Range, over func() bool) (hits []Hit, ok bool) {
 	if len(ranges) == 0 {
 		return nil, true
 	}
-	u.buf.reset(u)
-	u.buf.load(threads)
 	for i := range threads {
-		th := &threads[i]
-		if !th.held {
+		if !threads[i].held {
 			continue
 		}
 		if over != nil && over() {
 			return hits, false
 		}
 		u.buf.slot = i
-		hit := Hit{Tid: th.Tid, Sure: true}
-		found := false
-		complete, last := u.walk(&th.Regs, func(f Frame) bool {
-			hit.Range, found = within(ranges, f.PC)
-			hit.PC = f.PC
-			return !found
-		})
-		if !found && !complete {
-			hit.Sure = false
-			var known bool
-			hit.Range, hit.PC, found, known = u.scan(Addr(th.Regs.Rsp), ranges)
-			if m := u.mapping(last.SP); known && !found && m != nil && !m.Contains(Addr(th.Regs.Rsp)) {
-				hit.Range, hit.PC, found, known = u.scan(last.SP, ranges)
-			}
-			if !known {
-				return hits, false
-			}
+		hit, found, known := u.insideOne(&threads[i], ranges)
+		if !known {
+			return hits, false
 		}
 		if found {
 			hits = append(hits, hit)
 		}
 	}
 	return hits, true
+}
+
+func (u *Unwinder) insideOne(th *Thread, ranges []Range) (hit Hit, found, known bool) {
+	hit = Hit{Tid: th.Tid, Sure: true}
+	complete, last := u.walk(&th.Regs, func(f Frame) bool {
+		hit.Range, found = within(ranges, f.PC)
+		hit.PC = f.PC
+		return !found
+	})
+	if found || complete {
+		return hit, found, true
+	}
+	hit.Sure = false
+	sp := Addr(th.Regs.Rsp)
+	hit.Range, hit.PC, found, known = u.scan(sp, ranges)
+	// From a signal handler's stack the walk may have come to another.
+	if m := u.mapping(last.SP); known && !found && m != nil && !m.Contains(sp) {
+		hit.Range, hit.PC, found, known = u.scan(last.SP, ranges)
+	}
+	return hit, found, known
 }
 
 // within finds the range that holds pc.
@@ -119,17 +138,33 @@ func (s *stackBuffer) reset(u *Unwinder) {
 	s.u, s.slot, s.far, s.piece = u, -1, stackPiece{}, s.piece[:0]
 }
 
-// load reads the stacks with as few calls as the kernel allows (UIO_MAXIOV).
-func (s *stackBuffer) load(threads []Thread) {
-	size := 8192
-	if len(threads) > 64 {
-		size = 2048
+// pieceSize is how much of each of n stacks is read ahead, bytes.
+func pieceSize(n int) int {
+	if n > 8 {
+		return 2048
 	}
-	if cap(s.bulk) < size*len(threads) {
-		s.bulk = make([]byte, size*len(threads)*5/4)
-		s.piece = make([]stackPiece, 0, len(threads)*5/4+1)
+	return 8192
+}
+
+func (s *stackBuffer) reserve(n, size int) {
+	if cap(s.bulk) < n*size {
+		s.bulk = make([]byte, n*size*5/4)
+		for i := 0; i < len(s.bulk); i += 4096 {
+			s.bulk[i] = 1 // the page fault comes now
+		}
+	}
+	if cap(s.piece) < n {
+		s.piece = make([]stackPiece, 0, n*5/4+1)
+	}
+	if s.iov == nil {
 		s.iov = make([]unix.RemoteIovec, 0, 1024)
 	}
+}
+
+// load reads the stacks with as few calls as the kernel allows (UIO_MAXIOV).
+func (s *stackBuffer) load(threads []Thread) {
+	size := pieceSize(len(threads))
+	s.reserve(len(threads), size)
 	at := 0
 	flush := func(from int) {
 		if len(s.iov) == 0 {

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/patch"
+)
+
+// TestMain turns the test binary into a worker, or into an engine that dies
+// when a certain step begins.
+func TestMain(m *testing.M) {
+	if os.Getenv("ENGINE_WORKER") != "" {
+		if err := RunWorker(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if step := os.Getenv("ENGINE_DIES"); step != "" {
+		die(step)
+	}
+	os.Exit(m.Run())
+}
+
+func die(step string) {
+	var req Request
+	if err := json.Unmarshal([]byte(os.Getenv("ENGINE_REQUEST")), &req); err != nil {
+		panic(err)
+	}
+	e, err := New(req.Options, func(ev Event) {
+		if ev.State == step {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	})
+	if err != nil {
+		panic(err)
+	}
+	r := e.one(req, req.Pids[0], map[string]*patch.Patch{})
+	fmt.Printf("%+v\n", r)
+	os.Exit(0)
+}
+
+func savePatch(t *testing.T, p *patch.Patch) string {
+	t.Helper()
+	b, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "p.hotpatch")
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestEngineDies(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	file := savePatch(t, p)
+	for _, c := range []struct {
+		op   Op
+		step string
+	}{
+		{OpApply, "match"}, {OpApply, "record intent"}, {OpApply, "map"}, {OpApply, "write"}, {OpApply, "commit"},
+		{OpApply, "verify"}, {OpApply, "record"}, {OpRemove, "record intent"}, {OpRemove, "restore"}, {OpRemove, "clear out"},
+	} {
+		t.Run(string(c.op)+" "+c.step, func(t *testing.T) {
+			g := run(t, prog, "3", "busy")
+			e := engine(t, Options{})
+			want := oldSum
+			if c.op == OpRemove {
+				wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+				want = newSum
+			}
+			req, _ := json.Marshal(Request{Op: c.op, Pids: []Target{{Pid: g.pid(), Patches: []string{file}}}, Options: e.opts})
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), "ENGINE_DIES="+c.step, "ENGINE_REQUEST="+string(req))
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(err.Error(), "killed") {
+				t.Fatalf("it did not die: %v %s", err, out)
+			}
+			switch c.step {
+			case "verify", "record":
+				want = newSum
+			case "clear out":
+				want = oldSum
+			}
+			g.want("v", want)
+			// The next run finishes or undoes first: a removal that has begun
+			// goes on, so that there is nothing left to remove.
+			left := Already
+			if c.op == OpApply && want == newSum || c.op == OpRemove && c.step == "record intent" {
+				left = Removed
+			}
+			wantState(t, e.Remove(g.pid(), nil), left)
+			g.want("v", oldSum)
+			if rec, err := e.Status(g.pid()); err != nil || rec != nil && len(rec.Units)+len(rec.Pending) > 0 {
+				t.Errorf("status %+v, %v", rec, err)
+			}
+			wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+			g.want("v", newSum)
+			wantState(t, e.Verify(g.pid()), Verified)
+		})
+	}
+}
+
+func TestWorker(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	file := savePatch(t, p)
+	g, h := run(t, prog, "2"), run(t, prog, "2")
+	t.Setenv("ENGINE_WORKER", "1")
+	c := Client{Args: []string{"/proc/self/exe"}}
+	store := filepath.Join(t.TempDir(), "store")
+	gone := exec.Command("true")
+	_ = gone.Run()
+	var steps []string
+	res, err := c.Do(context.Background(), Request{Op: OpApply, Options: Options{Store: store}, Pids: []Target{
+		{Pid: g.pid(), Patches: []string{file}},
+		{Pid: gone.Process.Pid, Patches: []string{file}},
+		{Pid: h.pid(), Patches: []string{file}},
+	}}, func(e Event) { steps = append(steps, e.State) })
+	if err != nil || len(res) != 3 {
+		t.Fatalf("results %+v, %v", res, err)
+	}
+	wantState(t, res[0], Patched)
+	wantState(t, res[1], Exited)
+	wantState(t, res[2], Patched)
+	g.want("v", newSum)
+	if len(steps) < 10 {
+		t.Errorf("steps %v", steps)
+	}
+	// The command gives up at once; the worker finishes.
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err = c.Do(ctx, Request{Op: OpRemove, Options: Options{Store: store}, Pids: []Target{{Pid: g.pid()}}}, func(Event) { cancel() })
+	if err != context.Canceled {
+		t.Errorf("error %v", err)
+	}
+	for end := time.Now().Add(5 * time.Second); g.ask("v") != oldSum && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	g.want("v", oldSum)
+	h.want("v", newSum)
+}
