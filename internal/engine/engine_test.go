@@ -23,6 +23,12 @@ import (
 // pair compiles both builds of a program and makes the patch.
 func pair(t *testing.T, source string, flags ...string) (baseline string, p *patch.Patch) {
 	t.Helper()
+	return pairTo(t, source, 1, flags...)
+}
+
+// pairTo makes the patch from -DFIX=0 to another -DFIX.
+func pairTo(t *testing.T, source string, fix int, flags ...string) (baseline string, p *patch.Patch) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root to trace processes")
 	}
@@ -34,7 +40,7 @@ func pair(t *testing.T, source string, flags ...string) (baseline string, p *pat
 		if strings.HasSuffix(source, ".cc") {
 			cc = "g++"
 		}
-		args := append([]string{"-O2", "-s", "-pthread", "-fPIE", "-pie", "-Wl,--build-id", fmt.Sprintf("-DFIX=%d", i), "-o", out, "testdata/" + source}, flags...)
+		args := append([]string{"-O2", "-s", "-pthread", "-fPIE", "-pie", "-Wl,--build-id", fmt.Sprintf("-DFIX=%d", i*fix), "-o", out, "testdata/" + source}, flags...)
 		if b, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
 			t.Fatalf("compile %s: %v\n%s", source, err, b)
 		}

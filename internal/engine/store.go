@@ -177,15 +177,17 @@ func (s *Store) write(name string, b []byte) error {
 func (s *Store) Forget(id process.ID) {
 	os.Remove(s.path(id))
 	os.Remove(filepath.Join(s.dir, id.String()+".lock"))
+	os.Remove(s.blockedPath(id))
 }
 
-func (s *Store) patchPath(id patch.ID) string {
+// PatchFile is where the copy of a patch is kept.
+func (s *Store) PatchFile(id patch.ID) string {
 	return filepath.Join(s.dir, "patches", filepath.Base(string(id))+patch.Extension)
 }
 
 // SavePatch keeps a copy of a patch, to verify and to undo it later.
 func (s *Store) SavePatch(p *patch.Patch) error {
-	if _, err := os.Stat(s.patchPath(p.ID)); err == nil {
+	if _, err := os.Stat(s.PatchFile(p.ID)); err == nil {
 		return nil
 	}
 	c := *p
@@ -196,12 +198,12 @@ func (s *Store) SavePatch(p *patch.Patch) error {
 	if c.ID != p.ID {
 		return fmt.Errorf("save patch %s: it encodes as %s", p.ID.Short(), c.ID.Short())
 	}
-	return s.write(s.patchPath(p.ID), b)
+	return s.write(s.PatchFile(p.ID), b)
 }
 
 // Patch reads a patch that was saved.
 func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
-	p, err := patch.Open(s.patchPath(id))
+	p, err := patch.Open(s.PatchFile(id))
 	if err != nil {
 		return nil, err
 	}

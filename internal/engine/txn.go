@@ -146,6 +146,7 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
 			res.State = Exited
 		}
 	}
+	e.store.note(&res)
 	return res
 }
 

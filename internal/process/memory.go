@@ -32,7 +32,7 @@ func (p *Process) Write(a Addr, b []byte) error {
 	for done := 0; done < len(b); {
 		n, err := p.mem.WriteAt(b[done:], int64(a)+int64(done))
 		if n == 0 {
-			if err == nil || errors.Is(err, io.ErrShortWrite) {
+			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = ErrExited
 			}
 			return fmt.Errorf("write %d bytes at %v of process %d: %w", len(b), a, p.Pid, gone(err))

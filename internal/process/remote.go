@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -121,7 +122,11 @@ func (l *loan) begin() error {
 	const redZone, head = 128, 568
 	fp := (Addr(r.Rsp) - redZone - Addr(len(xstate))) &^ 63
 	l.base = fp - head
-	back := again(*r)
+	back := *r
+	if nr := l.t.p.restarted(r); nr != 0 {
+		back.Orig_rax = nr
+	}
+	back = again(back)
 	frame := sigframe(l.base, l.g.restorer, &back, l.mask, xstate)
 	l.under = make([]byte, len(frame))
 	if err := l.t.p.Read(l.base, l.under); err != nil {
@@ -132,6 +137,21 @@ func (l *loan) begin() error {
 	}
 	l.at("frame written")
 	return nil
+}
+
+// restarted is the system call that a thread in restart_syscall(2) made first,
+// as far as the instruction before it tells (mov $nr, %eax), else 0: what the
+// kernel knows of it is lost in rt_sigreturn.
+func (p *Process) restarted(r *Regs) uint64 {
+	var b [5]byte
+	if r.Orig_rax != unix.SYS_RESTART_SYSCALL || p.Read(Addr(r.Rip)-7, b[:]) != nil || b[0] != 0xb8 {
+		return 0
+	}
+	switch nr := uint64(binary.LittleEndian.Uint32(b[1:])); nr {
+	case unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_POLL, unix.SYS_FUTEX:
+		return nr
+	}
+	return 0
 }
 
 func (l *loan) at(step string) {

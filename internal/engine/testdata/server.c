@@ -8,6 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +23,7 @@
 		__asm__ volatile("" : "+r"(x));                             \
 		for (int i = 0; i < (x & 3); i++)                           \
 			x ^= i * n;                                         \
-		return FIX ? x + n * 100 + 1000 : x + n;                    \
+		return FIX ? x + n * 100 + 1000 * FIX : x + n;                    \
 	}
 FUNC(0) FUNC(1) FUNC(2) FUNC(3) FUNC(4) FUNC(5) FUNC(6) FUNC(7) FUNC(8) FUNC(9)
 
@@ -28,7 +34,7 @@ __attribute__((noinline, noclone)) int park(int x)
 	char c;
 	if (read(gate[0], &c, 1) != 1)
 		return -1;
-	return FIX ? x + 2000 : x + 1;
+	return FIX ? x + 2000 * FIX : x + 1;
 }
 
 static int all(int x)
@@ -58,6 +64,22 @@ static void *parked(void *a)
 	return (void *)(intptr_t)park(0);
 }
 
+/* Every call that maps memory kills the process. */
+static void strict(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog p = {sizeof f / sizeof *f, f};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p))
+		exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	int n = argc > 1 ? atoi(argv[1]) : 1;
@@ -70,6 +92,10 @@ int main(int argc, char **argv)
 	for (int i = 1; i < n; i++)
 		if (pthread_create(&t, &attr, argc > 2 && !strcmp(argv[2], "busy") ? busy : idle, 0))
 			return 1;
+	if (argc > 3 && !strcmp(argv[3], "seccomp"))
+		strict();
+	if (argc > 3 && !strcmp(argv[3], "mdwe") && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0) && errno != EINVAL)
+		return 1;
 	printf("ready\n");
 	fflush(stdout);
 	for (char c; read(0, &c, 1) == 1;) {

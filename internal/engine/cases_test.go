@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hotpatch/internal/patch"
+)
+
+func TestReplace(t *testing.T) {
+	prog, p1 := pair(t, "server.c")
+	_, p2 := pairTo(t, "server.c", 2)
+	g := run(t, prog, "8", "busy")
+	e := engine(t, Options{Budget: 50 * time.Millisecond})
+	for range 3 {
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+		g.want("v", newSum)
+		r := e.Apply(g.pid(), []*patch.Patch{p2})
+		wantState(t, r, Patched)
+		g.want("v", "24500")
+		wantState(t, e.Verify(g.pid()), Verified)
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Already)
+		wantState(t, e.Remove(g.pid(), []patch.ID{p1.ID}), Already)
+		r = e.Remove(g.pid(), []patch.ID{p2.ID})
+		wantState(t, r, Removed)
+		g.want("v", oldSum)
+		wantState(t, e.Verify(g.pid()), Already)
+	}
+}
+
+// A thread in a function that the earlier patch brought blocks the later one,
+// and the earlier one stays in force.
+func TestReplaceBlocked(t *testing.T) {
+	prog, p1 := pair(t, "server.c")
+	_, p2 := pairTo(t, "server.c", 2)
+	g := run(t, prog, "2")
+	e := engine(t, Options{Deadline: 200 * time.Millisecond, Level: Strict})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+	g.want("p", "parked")
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Blocked)
+	g.want("v", newSum)
+	wantState(t, e.Verify(g.pid()), Verified)
+	g.want("r", "2000")
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Patched)
+	g.want("v", "24500")
+}
+
+func TestEntryLevel(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	g := run(t, prog, "2")
+	g.want("p", "parked")
+	p.EntryAllowed = false
+	if _, err := p.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	e := engine(t, Options{Deadline: 200 * time.Millisecond})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Blocked)
+	p.EntryAllowed = true
+	if _, err := p.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	r := e.Apply(g.pid(), []*patch.Patch{p})
+	wantState(t, r, Patched)
+	if r.Level != Entry {
+		t.Errorf("level %s, want entry", r.Level)
+	}
+	g.want("v", newSum)
+	g.want("r", "1") // the old frame finished in old code
+	g.want("p", "parked")
+	r = e.Remove(g.pid(), nil) // with a thread inside: the overlay stays
+	wantState(t, r, Removed)
+	if r.Left == 0 {
+		t.Errorf("nothing is left of an overlay that a thread is in: %+v", r)
+	}
+	g.want("v", oldSum)
+	g.want("r", "2000")
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+	g.want("v", newSum)
+}
+
+func TestHardened(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	for _, kind := range []string{"seccomp", "mdwe"} {
+		t.Run(kind, func(t *testing.T) {
+			g := run(t, prog, "4", "busy", kind)
+			e := engine(t, Options{Budget: 50 * time.Millisecond})
+			for range 3 {
+				wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+				g.want("v", newSum)
+				wantState(t, e.Remove(g.pid(), nil), Removed)
+				g.want("v", oldSum)
+			}
+		})
+	}
+}
+
+func TestOtherBuild(t *testing.T) {
+	prog, _ := pair(t, "server.c")
+	_, p := pair(t, "server.c", "-falign-functions=64")
+	g := run(t, prog, "1")
+	r := engine(t, Options{}).Apply(g.pid(), []*patch.Patch{p})
+	wantState(t, r, Refused)
+	if r.Reasons[0].Code != NoModule {
+		t.Errorf("reasons %+v", r.Reasons)
+	}
+}
+
+// TestKilledAnywhere kills the engine at random moments; whatever it leaves,
+// every function is old or new as a whole, and the next run comes through.
+func TestKilledAnywhere(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	file := savePatch(t, p)
+	g := run(t, prog, "3", "busy")
+	e := engine(t, Options{Budget: 50 * time.Millisecond, Deadline: 20 * time.Second})
+	t.Setenv("ENGINE_DIES", "never")
+	for i := range 30 {
+		op := []Op{OpApply, OpRemove}[i%2]
+		req, _ := json.Marshal(Request{Op: op, Pids: []Target{{Pid: g.pid(), Patches: []string{file}}}, Options: e.opts})
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "ENGINE_REQUEST="+string(req))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Millisecond + rand.N(40*time.Millisecond))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		g.ask("v")
+		var r Result
+		for try := 0; ; try++ { // the kernel may still be closing the dead one's lock
+			if op == OpApply {
+				r = e.Apply(g.pid(), []*patch.Patch{p})
+			} else {
+				r = e.Remove(g.pid(), nil)
+			}
+			if try == 100 || len(r.Reasons) == 0 || r.Reasons[0].Code != Locked {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if want := map[Op]State{OpApply: Patched, OpRemove: Removed}[op]; r.State != want && r.State != Already {
+			t.Fatalf("round %d: %+v", i, r)
+		}
+		g.want("v", map[Op]string{OpApply: newSum, OpRemove: oldSum}[op])
+	}
+	if r := e.Verify(g.pid()); r.State != Already {
+		t.Errorf("verify: %+v", r)
+	}
+	maps, err := os.ReadFile("/proc/" + strconv.Itoa(g.pid()) + "/maps")
+	if err != nil || strings.Contains(string(maps), "rwxp") {
+		t.Errorf("memory that is writable and executable, or %v:\n%s", err, maps)
+	}
+}
