@@ -39,9 +39,10 @@ func run() int {
 // exitStatus ends the program with a documented status and no message.
 type exitStatus int
 
-// The documented exit statuses besides 0, done, and 1, an error.
+// The documented exit statuses besides 0, done.
 const (
 	exitOutdated exitStatus = 2 // status: a process executes outdated code
+	exitFailed   exitStatus = 1
 	exitRefused  exitStatus = 3 // something was refused or blocked
 	exitDamaged  exitStatus = 4 // verify: a byte is not what it should be
 )

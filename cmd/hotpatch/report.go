@@ -13,6 +13,7 @@ import (
 
 	"hotpatch/internal/diff"
 	"hotpatch/internal/engine"
+	"hotpatch/internal/host"
 	"hotpatch/internal/plan"
 )
 
@@ -195,3 +196,7 @@ func clean(s string) string {
 		return r
 	}, s)
 }
+
+// program is the path of a process's program. That its file was replaced is
+// said elsewhere.
+func program(p *host.Proc) string { return strings.TrimSuffix(p.Exe, " (deleted)") }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
@@ -144,11 +145,12 @@ type Client struct {
 // worker finishes or undoes the process at hand by itself; the results so far
 // are returned with the error.
 func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
-	args := c.Args
-	if args == nil {
-		args = []string{"/proc/self/exe", "worker"}
+	// This very program, even when its file was replaced meanwhile.
+	cmd := exec.Command("/proc/self/exe", "worker")
+	cmd.Args[0] = filepath.Base(os.Args[0])
+	if c.Args != nil {
+		cmd = exec.Command(c.Args[0], c.Args[1:]...)
 	}
-	cmd := exec.Command(args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
 	in, err := cmd.StdinPipe()

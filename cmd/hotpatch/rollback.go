@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hotpatch/internal/engine"
+	"hotpatch/internal/patch"
+)
+
+func newRollback(a *app) *cobra.Command {
+	var pids []int
+	var deadline time.Duration
+	cmd := &cobra.Command{
+		Use:   "rollback [PATCH-ID]",
+		Short: "Take patches out of running processes",
+		Long: `Take patches out of running processes: all patches, or the one named by the
+first digits of its id. The code of the program is then byte for byte what it
+was before. Sessions and state live on.`,
+		Example: "  hotpatch rollback --pid 812\n  hotpatch rollback a6d26ce05467",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := ""
+			if len(args) > 0 {
+				id = strings.ToLower(args[0])
+			}
+			return a.rollback(cmd.Context(), cmd.OutOrStdout(), pids, id, deadline)
+		},
+	}
+	cmd.Flags().IntSliceVar(&pids, "pid", nil, "only these processes")
+	cmd.Flags().DurationVar(&deadline, "deadline", 10*time.Second, "how long to wait for threads that are inside new code")
+	return cmd
+}
+
+func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, deadline time.Duration) error {
+	const fewest = 6 // digits that name a patch
+	if id != "" && len(id) < fewest {
+		return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
+	}
+	p := newProgress(a)
+	defer p.done()
+	p.say("reading processes")
+	targets, out, err := a.patched(ctx, pids)
+	if err != nil {
+		return err
+	}
+	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	if err != nil {
+		return err
+	}
+	req := engine.Request{Op: engine.OpRemove, Options: engine.Options{Deadline: deadline, Store: a.store}}
+	known := id == ""
+	for i := range targets {
+		if id != "" {
+			rec, err := e.Status(targets[i].PID)
+			if err != nil || rec == nil {
+				continue
+			}
+			here := false
+			for _, u := range rec.Units {
+				if strings.HasPrefix(string(u.Patch), id) {
+					here = true
+					if !slices.Contains(req.IDs, u.Patch) {
+						req.IDs = append(req.IDs, u.Patch)
+					}
+				}
+			}
+			if !here {
+				continue
+			}
+			known = true
+		}
+		req.Pids = append(req.Pids, engine.Target{Pid: targets[i].PID, Start: targets[i].Start})
+	}
+	if !known {
+		return fmt.Errorf("patch %s is in none of the processes: see hotpatch status", patch.ID(id).Short())
+	}
+	var results []engine.Result
+	if len(req.Pids) > 0 {
+		if results, err = work(ctx, req, p); err != nil {
+			return err
+		}
+	}
+	p.done()
+	for _, res := range results {
+		state := string(res.State)
+		switch res.State {
+		case engine.Removed:
+			state = "rolled-back"
+		case engine.Already:
+			state = "nothing"
+		}
+		for i := range targets {
+			if targets[i].PID == res.Pid {
+				out = append(out, resultReport(res, &targets[i], nil, state))
+			}
+		}
+	}
+	if len(out) == 0 && !a.json {
+		fmt.Fprintln(w, "no process is patched")
+		return nil
+	}
+	return a.finish(w, "rollback", out)
+}

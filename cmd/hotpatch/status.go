@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"hotpatch/internal/engine"
+	"hotpatch/internal/host"
+	"hotpatch/internal/module"
+	"hotpatch/internal/process"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var pids []int
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the processes that execute outdated code, or are patched",
+		Long: `Show every process that executes a program or library whose file has been
+replaced by another build since, or that is patched: outdated, patched, or
+blocked when threads were in the way of the last attempt.
+
+The exit status is 0 when nothing is outdated, and 2 when something is.`,
+		Example: "  hotpatch status\n  hotpatch status --pid 812 --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.status(cmd.Context(), cmd.OutOrStdout(), pids)
+		},
+	}
+	cmd.Flags().IntSliceVar(&pids, "pid", nil, "only these processes")
+	return cmd
+}
+
+func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
+	p := newProgress(a)
+	p.say("reading processes")
+	procs, err := scan(ctx, host.Options{PIDs: pids, Packages: true})
+	if err != nil {
+		return err
+	}
+	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	if err != nil {
+		return err
+	}
+	var r report
+	outdated := false
+	for i := range procs {
+		pr, shown := a.processStatus(e, &procs[i])
+		if !shown {
+			continue
+		}
+		outdated = outdated || pr.State == "outdated" || pr.State == "blocked"
+		r.Processes = append(r.Processes, pr)
+		p.say("%d processes are outdated or patched", len(r.Processes))
+	}
+	p.done()
+	if a.json {
+		err = a.print(w, "status", r)
+	} else {
+		printStatus(w, r.Processes)
+	}
+	if err == nil && outdated {
+		return exitOutdated
+	}
+	return err
+}
+
+// processStatus describes a process that is outdated or patched.
+func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
+	pr := processReport{PID: proc.PID, Start: proc.Start, Program: program(proc), State: "current"}
+	old := false
+	for i := range proc.Modules {
+		old = old || proc.Modules[i].State == host.Outdated || proc.Modules[i].State == host.Gone
+	}
+	if !old && !e.Store().Has(process.ID{Pid: proc.PID, Start: proc.Start}) {
+		return pr, false
+	}
+	rec, err := e.Status(proc.PID)
+	if err != nil {
+		pr.Reasons = append(pr.Reasons, reason{Code: "unknown", Detail: err.Error()})
+	}
+	worst := "current"
+	for i := range proc.Modules {
+		m := &proc.Modules[i]
+		mr, ok := moduleStatus(e, m, rec)
+		if !ok {
+			continue
+		}
+		if worst != "outdated" && mr.State != "" {
+			worst = mr.State
+		}
+		pr.Modules = append(pr.Modules, mr)
+	}
+	pr.State = worst
+	if blockers := e.Store().Blockers(process.ID{Pid: proc.PID, Start: proc.Start}); len(blockers) > 0 && worst == "outdated" {
+		pr.State, pr.Reasons = "blocked", append(pr.Reasons, engineReasons(blockers)...)
+	}
+	return pr, len(pr.Modules) > 0
+}
+
+// moduleStatus describes a module that is outdated, gone or patched.
+func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleReport, bool) {
+	mr := moduleReport{Module: m.Path, Reason: m.Reason}
+	if m.State != host.Current {
+		mr.Running = &build{m.Package.Name, m.RunningVersion, m.Running.BuildID, m.VersionReason}
+		mr.Disk = &build{m.Package.Name, m.Package.Version, m.Fixed.BuildID, ""}
+	}
+	if u := unitFor(e, m, rec); u != nil {
+		mr.Patch, mr.Bias, mr.OverlayBias = string(u.Patch), uint64(u.Bias), uint64(u.Overlay)
+		mr.State, mr.Reason = "patched", ""
+		if p, err := e.Store().Patch(u.Patch); err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
+			mr.State, mr.Reason = "outdated", "patched, but another build is on disk now"
+		}
+		return mr, true
+	}
+	switch m.State {
+	case host.Outdated:
+		mr.State = "outdated"
+	case host.Gone:
+		mr.State = "gone"
+	default:
+		return mr, false
+	}
+	return mr, true
+}
+
+// unitFor is the patch that is in the module, or nil.
+func unitFor(e *engine.Engine, m *host.Module, rec *engine.Record) *engine.UnitRecord {
+	if rec == nil {
+		return nil
+	}
+	for i := range rec.Units {
+		u := &rec.Units[i]
+		if m.Running != (module.Identity{}) {
+			if p, err := e.Store().Patch(u.Patch); err == nil && p.Baseline == m.Running {
+				return u
+			}
+		} else if u.Path == m.Path {
+			return u
+		}
+	}
+	return nil
+}
+
+func printStatus(w io.Writer, ps []processReport) {
+	if len(ps) == 0 {
+		fmt.Fprintln(w, "no process executes outdated code")
+		return
+	}
+	var rows [][]string
+	for _, p := range ps {
+		for _, m := range p.Modules {
+			run, disk := "-", "-"
+			pkg := "-"
+			if m.Running != nil {
+				run, disk = shortBuild(m.Running), shortBuild(m.Disk)
+				if m.Disk.Package != "" {
+					pkg = m.Disk.Package
+				}
+			}
+			why := m.Reason
+			state := m.State
+			if p.State == "blocked" && state == "outdated" {
+				state, why = "blocked", p.Reasons[0].String()
+			}
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
+		}
+		if len(p.Modules) == 0 {
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), "-", "-", "-", "-", p.State, ""})
+		}
+	}
+	table(w, "PID PROGRAM MODULE PACKAGE RUNNING ON-DISK STATE REASON", rows)
+}
+
+// shortBuild is a version, or where none is known the start of the build-id.
+func shortBuild(b *build) string {
+	switch {
+	case b.Version != "":
+		return b.Version
+	case b.BuildID != "":
+		return "build-id " + b.BuildID[:min(12, len(b.BuildID))]
+	}
+	return "-"
+}
+
+// scan lists processes, and says on standard error what could not be read.
+func scan(ctx context.Context, opts host.Options) ([]host.Proc, error) {
+	procs, err := host.Scan(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("read processes: %w", err)
+	}
+	hidden := 0
+	var first error
+	readable := procs[:0]
+	for _, p := range procs {
+		if p.Err != nil {
+			hidden++
+			if first == nil {
+				first = fmt.Errorf("process %d: %w", p.PID, p.Err)
+			}
+			continue
+		}
+		readable = append(readable, p)
+	}
+	if hidden > 0 {
+		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%v)\n", hidden, first)
+		if need := missingRights(); need != "" {
+			fmt.Fprintf(os.Stderr, "hotpatch: %s\n", need)
+		}
+	}
+	return readable, nil
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"hotpatch/internal/engine"
+	"hotpatch/internal/host"
+)
+
+func newVerify(a *app) *cobra.Command {
+	var pids []int
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Compare patched processes with their patches and files",
+		Long: `Read the code of patched modules, the changed entries and the overlays back from
+every patched process and compare them with the patch and the files. Any other
+byte is named, and the exit status is then 4.`,
+		Example: "  hotpatch verify\n  hotpatch verify --pid 812",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.verify(cmd.Context(), cmd.OutOrStdout(), pids)
+		},
+	}
+	cmd.Flags().IntSliceVar(&pids, "pid", nil, "only these processes")
+	return cmd
+}
+
+func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
+	targets, gone, err := a.patched(ctx, pids)
+	if err != nil {
+		return err
+	}
+	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	if err != nil {
+		return err
+	}
+	out := gone
+	damaged := false
+	for i := range targets {
+		res := e.Verify(targets[i].PID)
+		state := string(res.State)
+		switch res.State {
+		case engine.Tampered:
+			state, damaged = "damaged", true
+		case engine.Already:
+			state = "nothing"
+		}
+		r := resultReport(res, &targets[i], nil, state)
+		out = append(out, r)
+	}
+	if a.json {
+		err = a.print(w, "verify", report{Processes: out})
+	} else if len(out) == 0 {
+		fmt.Fprintln(w, "no process is patched")
+	} else {
+		printResults(w, out)
+	}
+	if err == nil && damaged {
+		return exitDamaged
+	}
+	return err
+}
+
+// patched are the processes with a patch among pids, or among all, and a
+// report for each of pids that is no more.
+func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, gone []processReport, err error) {
+	procs, err := scan(ctx, host.Options{PIDs: pids})
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	there := make(map[int]bool)
+	for i := range procs {
+		there[procs[i].PID] = true
+		if len(pids) > 0 {
+			targets = append(targets, procs[i])
+			continue
+		}
+		if rec, err := e.Status(procs[i].PID); err == nil && rec != nil && len(rec.Units) > 0 {
+			targets = append(targets, procs[i])
+		}
+	}
+	for _, pid := range pids {
+		if !there[pid] {
+			gone = append(gone, processReport{PID: pid, State: "exited"})
+		}
+	}
+	return targets, gone, nil
+}
