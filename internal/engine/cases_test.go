@@ -156,3 +156,18 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Errorf("memory that is writable and executable, or %v:\n%s", err, maps)
 	}
 }
+
+// The update has replaced the program on disk: the process maps a deleted file.
+func TestDeletedFile(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	g := run(t, prog, "2", "busy")
+	if err := os.Remove(prog); err != nil {
+		t.Fatal(err)
+	}
+	e := engine(t, Options{Budget: 50 * time.Millisecond})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+	g.want("v", newSum)
+	wantState(t, e.Verify(g.pid()), Verified)
+	wantState(t, e.Remove(g.pid(), nil), Removed)
+	g.want("v", oldSum)
+}

@@ -71,8 +71,16 @@ func TestEngineDies(t *testing.T) {
 		op   Op
 		step string
 	}{
-		{OpApply, "match"}, {OpApply, "record intent"}, {OpApply, "map"}, {OpApply, "write"}, {OpApply, "commit"},
-		{OpApply, "verify"}, {OpApply, "record"}, {OpRemove, "record intent"}, {OpRemove, "restore"}, {OpRemove, "clear out"},
+		{OpApply, "match"},
+		{OpApply, "record intent"},
+		{OpApply, "map"},
+		{OpApply, "write"},
+		{OpApply, "commit"},
+		{OpApply, "verify"},
+		{OpApply, "record"},
+		{OpRemove, "record intent"},
+		{OpRemove, "restore"},
+		{OpRemove, "clear out"},
 	} {
 		t.Run(string(c.op)+" "+c.step, func(t *testing.T) {
 			g := run(t, prog, "3", "busy")

@@ -173,7 +173,11 @@ func (s *Store) write(name string, b []byte) error {
 	return nil
 }
 
-// Forget removes the record of a process.
+// Drop removes the record of a process that has no patches. Its lock stays:
+// whoever removes one that is held lets two in.
+func (s *Store) Drop(id process.ID) { os.Remove(s.path(id)) }
+
+// Forget removes all that is kept of a process that is no more.
 func (s *Store) Forget(id process.ID) {
 	os.Remove(s.path(id))
 	os.Remove(filepath.Join(s.dir, id.String()+".lock"))

@@ -324,7 +324,7 @@ func (t *txn) intend(edits *[]edit) error {
 // settle saves the record, or removes one that says nothing.
 func (t *txn) settle() error {
 	if len(t.rec.Units) == 0 && len(t.rec.Pending) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
-		t.store.Forget(t.p.ID)
+		t.store.Drop(t.p.ID)
 		return nil
 	}
 	t.rec.Phase = Done

@@ -102,8 +102,15 @@ func median(d []time.Duration) time.Duration {
 func TestStop(t *testing.T) {
 	prog := build(t, "check.c")
 	for _, c := range []struct{ mode, n string }{
-		{"calls", "1"}, {"busy", "1"}, {"calls", "13"}, {"idle", "8"}, {"mixed", "8"}, {"busy", "8"},
-		{"idle", "64"}, {"mixed", "64"}, {"idle", "512"},
+		{"calls", "1"},
+		{"busy", "1"},
+		{"calls", "13"},
+		{"idle", "8"},
+		{"mixed", "8"},
+		{"busy", "8"},
+		{"idle", "64"},
+		{"mixed", "64"},
+		{"idle", "512"},
 	} {
 		t.Run(c.mode+c.n, func(t *testing.T) {
 			g := run(t, prog, c.mode, c.n)
