@@ -1,0 +1,135 @@
+package live
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hotpatch/internal/engine"
+	"hotpatch/internal/patch"
+)
+
+// ask is one question and what the target answers in each build. The answer of
+// a target whose data goes on is worked out from what it was asked before.
+type ask struct {
+	cmd, old, fixed string
+	live            func() func(fixed bool) string // one for each process
+}
+
+// A testCase is a source with what must be found in it and what it answers.
+type testCase struct {
+	name           string
+	source         string
+	forms          []form // default: everywhere
+	flags          []string
+	changed, added string // functions, sorted
+	asks           []ask
+	refused        engine.Code // by the engine
+	names          string      // what the refusal has to name
+}
+
+// TestCases takes each target from old to fixed, back, and to fixed again.
+func TestCases(t *testing.T) {
+	for _, c := range slices.Concat(cCases, cxxCases) {
+		forms := c.forms
+		if forms == nil {
+			forms = everywhere
+		}
+		for _, f := range forms {
+			t.Run(c.name+"/"+string(f), func(t *testing.T) {
+				t.Parallel()
+				c.run(t, f)
+			})
+		}
+	}
+}
+
+func (c *testCase) run(t *testing.T, f form) {
+	m := build(t, c.source, f, c.flags...)
+	p := m.patch(t)
+	for _, w := range []struct {
+		kind patch.Change
+		want string
+	}{{patch.Changed, c.changed}, {patch.Added, c.added}} {
+		want := strings.Fields(w.want)
+		slices.Sort(want)
+		if d := cmp.Diff(want, m.functions(t, p, w.kind)); d != "" && len(want)+len(d) > 0 && !(len(want) == 0 && len(m.functions(t, p, w.kind)) == 0) {
+			t.Errorf("functions (-want +got):\n%s", d)
+		}
+	}
+	g := m.start(t)
+	before := readText(t, g.pid())
+	e := newEngine(t, engine.Options{})
+	lives := make([]func(bool) string, len(c.asks))
+	for i, a := range c.asks {
+		if a.live != nil {
+			lives[i] = a.live()
+		}
+	}
+	look := func(when string, fixed bool) {
+		t.Helper()
+		for range 2 {
+			for i, a := range c.asks {
+				want := a.old
+				switch {
+				case lives[i] != nil:
+					want = lives[i](fixed)
+				case fixed:
+					want = a.fixed
+				}
+				if got := g.ask(a.cmd); got != want {
+					t.Errorf("%s, %s: got %q, want %q", when, a.cmd, got, want)
+				}
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	look("before", false)
+	if c.refused != "" {
+		r := e.Apply(g.pid(), []*patch.Patch{p})
+		wantState(t, r, engine.Refused)
+		if r.Reasons[0].Code != c.refused || !strings.Contains(r.Reasons[0].Error(), c.names) {
+			t.Errorf("reasons %+v, want %s that names %s", r.Reasons, c.refused, c.names)
+		}
+		sameText(t, g.pid(), before)
+		look("after the refusal", false)
+		return
+	}
+	for _, when := range []string{"after apply", "after the second apply"} {
+		r := e.Apply(g.pid(), []*patch.Patch{p})
+		wantState(t, r, engine.Patched)
+		if r.Functions != len(p.Steers) || !r.Verified {
+			t.Errorf("%d functions, verified %t; want %d", r.Functions, r.Verified, len(p.Steers))
+		}
+		look(when, true)
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Already)
+		wantState(t, e.Verify(g.pid()), engine.Verified)
+		look("after applying what is there", true)
+		wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+		sameText(t, g.pid(), before)
+		look("after rollback", false)
+	}
+	wantState(t, e.Remove(g.pid(), nil), engine.Already)
+}
+
+// counter answers with a number that grows by another amount in each build.
+func counter(start, old, fixed int, format func(n int) string) func() func(bool) string {
+	return func() func(bool) string {
+		n := start
+		return func(isFixed bool) string {
+			if isFixed {
+				n += fixed
+			} else {
+				n += old
+			}
+			return format(n)
+		}
+	}
+}
+
+func plain(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,17 @@
+/* A program whose work is done by libcase.so, linked or loaded at run time. */
+#define HOST
+#include "live.h"
+#ifdef LOADED
+#include <dlfcn.h>
+static void setup(void)
+{
+	void *lib = dlopen("libcase.so", RTLD_NOW | RTLD_LOCAL);
+	if (!lib || !(ask = (void (*)(const char *))dlsym(lib, "answer"))) {
+		puts(dlerror());
+		exit(1);
+	}
+}
+#else
+void answer(const char *cmd);
+static void setup(void) { ask = answer; }
+#endif
