@@ -81,7 +81,7 @@ func (t *txn) commit(edits []edit) error {
 			}
 		}
 	}
-	if sym := switchesStacks(t.p, t.mods); sym != "" {
+	if sym := switchesStacks(t.p, t.maps, t.mods); sym != "" {
 		reason := &Reason{Code: StackSwitch, Detail: "the program uses " + sym + ": suspended stacks cannot be found"}
 		if !entryOK || t.opts.Level == Strict {
 			return reason

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"hotpatch/internal/module"
+	"hotpatch/internal/module/x86"
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
@@ -125,9 +126,13 @@ func changed(u *unit, name string, start module.Addr, mem, file []byte) error {
 	}
 }
 
-// switchesStacks reports whether a module uses coroutines, whose stacks no
-// walk finds; the result names the symbol.
-func switchesStacks(p *process.Process, mods []process.Module) string {
+// switchesStacks says with what the program switches stacks: coroutines, which
+// no walk finds while they are suspended. Empty when it does not. That a
+// library could (libcrypto's asynchronous jobs) is not enough: every stack
+// that makecontext(3) made holds the address of what its function returns to.
+func switchesStacks(p *process.Process, maps []process.Mapping, mods []process.Module) string {
+	var user string
+	var start process.Addr
 	for i := range mods {
 		t, c, err := openText(p, &mods[i])
 		if err != nil {
@@ -138,14 +143,50 @@ func switchesStacks(p *process.Process, mods []process.Module) string {
 		for _, s := range syms {
 			undefined := s.Section == elf.SHN_UNDEF
 			switch s.Name {
-			case "swapcontext", "setcontext", "makecontext":
+			case "makecontext", "swapcontext", "setcontext":
 				if undefined {
-					return s.Name + " in " + mods[i].Name()
+					user = s.Name + " in " + mods[i].Name()
+				} else if s.Name == "makecontext" {
+					start = contextStart(p, mods[i].Bias+process.Addr(s.Value), s.Size)
 				}
 			case "jump_fcontext", "ontop_fcontext", "make_fcontext", "coro_transfer", "co_switch":
 				return s.Name + " in " + mods[i].Name()
 			}
 		}
 	}
+	const limit = 16 << 30 // bytes to search: some seconds
+	if user == "" {
+		return ""
+	}
+	if start == 0 {
+		return user
+	}
+	switch at, err := p.FindWord(maps, uint64(start), limit); {
+	case err != nil:
+		return user + " (" + err.Error() + ")"
+	case at != 0:
+		return user + " (a stack that ends at " + at.String() + ")"
+	}
 	return ""
+}
+
+// contextStart is the address that glibc's makecontext puts on a new stack as
+// the return address of its function: the one place in code whose address it
+// takes (sysdeps/unix/sysv/linux/x86_64/makecontext.c). 0 when it is not found.
+func contextStart(p *process.Process, a process.Addr, size uint64) process.Addr {
+	code := make([]byte, min(size, 4096))
+	if p.Read(a, code) != nil {
+		return 0
+	}
+	for o := 0; o < len(code); {
+		in, err := x86.Decode(code[o:])
+		if err != nil {
+			return 0
+		}
+		if in.RIP && in.Map == 0 && in.Opcode == 0x8d {
+			return process.Addr(in.Target(uint64(a) + uint64(o)))
+		}
+		o += int(in.Len)
+	}
+	return 0
 }
