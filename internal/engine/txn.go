@@ -352,7 +352,7 @@ func (t *txn) recordDone() error {
 
 // remote makes system calls in some thread of the process, a few in each stop.
 func (t *txn) remote(calls []remoteCall) error {
-	const inOneStop = 2
+	const inOneStop = 1
 	for len(calls) > 0 {
 		n := min(inOneStop, len(calls))
 		if err := t.remoteFew(calls[:n]); err != nil {

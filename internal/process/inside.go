@@ -141,7 +141,7 @@ func (s *stackBuffer) reset(u *Unwinder) {
 // pieceSize is how much of each of n stacks is read ahead, bytes.
 func pieceSize(n int) int {
 	if n > 8 {
-		return 2048
+		return 1024
 	}
 	return 8192
 }

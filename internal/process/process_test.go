@@ -123,7 +123,7 @@ func TestStop(t *testing.T) {
 			incomplete := 0
 			err = p.Trace(func(tr *Tracer) error {
 				for range 50 {
-					if err := tr.Stop(50 * time.Millisecond); err != nil {
+					if err := tr.Stop(time.Second); err != nil {
 						return err
 					}
 					if got := len(tr.Threads()); got != atoi(c.n) {
@@ -140,7 +140,7 @@ func TestStop(t *testing.T) {
 						}
 					}
 					tr.Resume()
-					if err := tr.Stop(50 * time.Millisecond); err != nil {
+					if err := tr.Stop(time.Second); err != nil {
 						return err
 					}
 					if _, ok := u.Inside(tr.Threads(), []Range{{1, 2}}, nil); !ok {

@@ -69,10 +69,11 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 	if err != nil {
 		return 0, err
 	}
+	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, area: make([]byte, 16<<10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return 0, err
 	}
-	l := &loan{t: t, th: &t.threads[0], g: g, suspend: st.Seccomp != 0}
+	l.th = &t.threads[0]
 	if err = l.begin(); err == nil {
 		err = fn(l.call)
 		if e := l.end(); e != nil {
@@ -92,7 +93,8 @@ type loan struct {
 	g       Gadgets
 	suspend bool // seccomp
 
-	base    Addr // of the frame
+	area    []byte // for the FPU state, made before the stop
+	base    Addr   // of the frame
 	mask    uint64
 	under   []byte // what was on the stack where the frame is
 	changed bool
@@ -113,12 +115,11 @@ func (l *loan) begin() error {
 	if e := getMask(tid, &l.mask); e != 0 {
 		return fmt.Errorf("read signal mask: %w", e)
 	}
-	area := make([]byte, 16<<10)
-	n, e := getXState(tid, area)
+	n, e := getXState(tid, l.area)
 	if e != 0 {
 		return fmt.Errorf("read FPU state: %w", e)
 	}
-	xstate := signalXState(area[:n])
+	xstate := signalXState(l.area[:n])
 	const redZone, head = 128, 568
 	fp := (Addr(r.Rsp) - redZone - Addr(len(xstate))) &^ 63
 	l.base = fp - head
