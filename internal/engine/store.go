@@ -110,7 +110,11 @@ func (s *Store) Lock(id process.ID) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		// A child between fork and exec shares the lock: closing is not enough.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 func (s *Store) path(id process.ID) string { return filepath.Join(s.dir, id.String()+".json") }
