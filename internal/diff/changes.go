@@ -49,9 +49,6 @@ func (c *comparer) refsDiffer(o, n *module.Func) string {
 			return why
 		}
 		c.noteVersion(ro, rn, n)
-		if sn := c.New.SectionAt(rn.Target); sn != nil && !sn.Write && !sn.Exec {
-			c.ro[rn.Target] = ro.Target
-		}
 	}
 	if len(o.Tables) != len(n.Tables) {
 		return "jump tables differ"
@@ -98,56 +95,6 @@ func (c *comparer) noteVersion(o, n *module.Ref, f *module.Func) {
 		c.Omissions = append(c.Omissions, Omission{f, "version text",
 			fmt.Sprintf("%q becomes %q", c.Old.Text(o.Target), c.New.Text(n.Target))})
 	}
-}
-
-// spreadConstants follows a changed table back: code that refers to an
-// address shortly before it may mean the same object, whose extent stripped
-// code does not tell. Such code is included rather than left with old data.
-func (c *comparer) spreadConstants() {
-	const reach = 4096 // bytes before a changed table that may belong to it
-	suspects := make(map[module.Addr]bool)
-	for n, o := range c.constants() {
-		if c.constant(o, n, module.RefAddress, 0) != different || c.New.Text(n) != "" {
-			continue
-		}
-		s := c.New.SectionAt(n)
-		before := c.New.AnchorsIn(module.Range{Start: max(s.Start, n-min(n, reach)), End: n})
-		for i := len(before) - 1; i >= 0 && i >= len(before)-8 && c.New.Text(before[i]) == ""; i-- {
-			suspects[before[i]] = true
-		}
-	}
-	if len(suspects) == 0 {
-		return
-	}
-	for _, n := range c.New.Funcs {
-		if c.toOld[n] == nil || c.changed[n] != "" {
-			continue
-		}
-		for i := range n.Refs {
-			r := &n.Refs[i]
-			if r.Kind == module.RefAddress && suspects[r.Target] && !isTable(n, r) {
-				c.changed[n] = fmt.Sprintf("reads the table at %v, which may reach into changed data", r.Target)
-			}
-		}
-	}
-}
-
-// constants are the read-only addresses at the same place of paired code,
-// jump tables apart.
-func (c *comparer) constants() map[module.Addr]module.Addr {
-	out := make(map[module.Addr]module.Addr)
-	tables := make(map[module.Addr]bool)
-	for _, f := range c.New.Funcs {
-		for i := range f.Tables {
-			tables[f.Tables[i].Addr] = true
-		}
-	}
-	for p := range c.votes.constants {
-		if !tables[p[1]] {
-			out[p[1]] = p[0]
-		}
-	}
-	return out
 }
 
 // addReachable marks as added what changed code refers to and the baseline

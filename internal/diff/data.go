@@ -82,8 +82,10 @@ func (d *dataPairs) segment(a module.Addr) *segment {
 }
 
 // resolve turns votes into pairs. An address whose votes disagree goes to the
-// clear majority, and who voted otherwise refers to something else now;
-// without a clear majority it is a conflict.
+// clear majority, and who voted otherwise refers to something else now, if
+// both are paired. Without a clear majority it is a conflict, and so it is
+// where one of the two is not paired: the end of an array looks like the
+// object behind it, which may be a new one.
 func (b *ballot) resolve(old, new *module.Module) dataPairs {
 	d := dataPairs{
 		toOld: make(map[module.Addr]module.Addr), toNew: make(map[module.Addr]module.Addr),
@@ -116,7 +118,7 @@ func (b *ballot) resolve(old, new *module.Module) dataPairs {
 		_, okN := d.toOld[p[1]]
 		switch {
 		case d.toNew[p[0]] == p[1] && okO:
-		case okO || okN:
+		case okO && okN:
 			for _, f := range by {
 				if f != nil {
 					d.dissent[f] = "refers to another object at " + p[1].String()
@@ -230,27 +232,74 @@ func (c *comparer) voteBySlots() {
 }
 
 // voteByBodies lets the common instructions of changed bodies pair objects
-// that no unchanged code refers to.
+// that no unchanged code refers to. They may be aligned wrongly, so that a
+// pair counts only where the objects around it leave no other place, or where
+// several functions agree; whatever else they say is a conflict.
 func (c *comparer) voteByBodies() {
-	known, knownOld := c.data.toOld, c.data.toNew
+	votes := make(map[module.Addr]map[module.Addr]map[*module.Func]bool) // fixed, baseline, by whom
+	back := make(map[module.Addr]map[module.Addr]bool)
 	for _, n := range c.New.Funcs {
 		o := c.toOld[n]
 		if o == nil || o.Hash == n.Hash || o.Opaque || n.Opaque {
 			continue
 		}
-		a, b := c.body(c.Old, o), c.body(c.New, n)
-		for _, r := range align(a, b, exact) {
-			for k := range r.n {
-				x, y := &a[r.i+k], &b[r.j+k]
-				if x.Ref < 0 || y.Ref < 0 {
-					continue
-				}
-				to, tn := o.Refs[x.Ref].Target, n.Refs[y.Ref].Target
-				_, k1 := known[tn]
-				_, k2 := knownOld[to]
-				if !k1 && !k2 {
-					c.vote(to, tn, n)
-				}
+		c.alignedRefs(o, n, func(x, y *module.Ref) {
+			so, sn := c.Old.SectionAt(x.Target), c.New.SectionAt(y.Target)
+			if so == nil || sn == nil || so.Name != sn.Name || so.Exec {
+				return
+			}
+			if !so.Write {
+				c.votes.constant(x.Target, y.Target)
+				return
+			}
+			_, k1 := c.data.toOld[y.Target]
+			_, k2 := c.data.toNew[x.Target]
+			if isGOT(so) || k1 || k2 {
+				return
+			}
+			if votes[y.Target] == nil {
+				votes[y.Target] = make(map[module.Addr]map[*module.Func]bool)
+			}
+			if votes[y.Target][x.Target] == nil {
+				votes[y.Target][x.Target] = make(map[*module.Func]bool)
+			}
+			votes[y.Target][x.Target][n] = true
+			if back[x.Target] == nil {
+				back[x.Target] = make(map[module.Addr]bool)
+			}
+			back[x.Target][y.Target] = true
+		})
+	}
+	var conflicts [][2]module.Addr
+	for n, olds := range votes {
+		s := c.data.segment(n)
+		if s != nil && s.sure {
+			if was, _ := c.data.Old(n); olds[was] == nil {
+				conflicts = append(conflicts, [2]module.Addr{was, n})
+			}
+			continue
+		}
+		for o, by := range olds {
+			fits := s != nil && s.old.Contains(o) && (o-s.old.Start == n-s.new.Start || s.old.End-o == s.new.End-n)
+			if len(olds) > 1 || len(back[o]) > 1 || !fits && len(by) < 2 {
+				conflicts = append(conflicts, [2]module.Addr{o, n})
+				continue
+			}
+			c.votes.object(o, n, nil)
+		}
+	}
+	c.data = c.votes.resolve(c.Old, c.New)
+	c.data.conflicts = append(c.data.conflicts, conflicts...)
+	slices.SortFunc(c.data.conflicts, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
+}
+
+// alignedRefs calls f with the references of instructions that two bodies have in common.
+func (c *comparer) alignedRefs(o, n *module.Func, f func(x, y *module.Ref)) {
+	a, b := c.body(c.Old, o), c.body(c.New, n)
+	for _, r := range align(a, b, exact) {
+		for k := range r.n {
+			if x, y := a[r.i+k].Ref, b[r.j+k].Ref; x >= 0 && y >= 0 {
+				f(&o.Refs[x], &n.Refs[y])
 			}
 		}
 	}

@@ -120,11 +120,13 @@ type comparer struct {
 	*Result
 	votes    *ballot
 	changed  map[*module.Func]string // fixed functions, with the reason
-	moved    map[module.Addr]bool    // read-only addresses of the fixed build whose content changed
+	moved    map[module.Addr]bool    // read-only objects of the fixed build that may reach into changed data
 	bodies   map[*module.Func][]module.Instr
 	calledBy map[module.Addr][]*module.Func
 	labels   map[*module.Func]module.Addr
 	lines    map[*module.Func]bool
+	targets  []module.Addr // see codeTargets
+	growths  []growth
 }
 
 // Compare pairs two builds of one module and judges the difference. An error
@@ -174,7 +176,6 @@ func (c *comparer) settle() {
 		}
 	}
 	c.voteByBodies()
-	c.data = c.votes.resolve(c.Old, c.New)
 }
 
 // finish turns what was found into the verdict.
@@ -190,7 +191,7 @@ func (c *comparer) finish() {
 	}
 	c.Paired = len(c.toNew)
 	for p := range c.votes.constants {
-		if _, ok := c.ro[p[1]]; !ok && c.constant(p[0], p[1], module.RefAddress, 0) == same {
+		if _, ok := c.ro[p[1]]; !ok && !c.moved[p[1]] && c.constant(p[0], p[1], module.RefAddress, 0) == same {
 			c.ro[p[1]] = p[0]
 		}
 	}

@@ -1,7 +1,12 @@
 package diff
 
-import "hotpatch/internal/module"
-import "hotpatch/internal/module/cfi"
+import (
+	"bytes"
+	"slices"
+
+	"hotpatch/internal/module"
+	"hotpatch/internal/module/cfi"
+)
 
 // sameExceptions compares the exception tables of two functions whose bodies
 // are equal: the same code may catch something else.
@@ -12,12 +17,14 @@ func (c *comparer) sameExceptions(o, n *module.Func) bool {
 	for i := range o.FDEs {
 		a, okA := lsda(c.Old, o.FDEs[i])
 		b, okB := lsda(c.New, n.FDEs[i])
-		if okA != okB || len(a.Sites) != len(b.Sites) || len(a.Types) != len(b.Types) {
+		if okA != okB || len(a.Sites) != len(b.Sites) || len(a.Types) != len(b.Types) ||
+			!bytes.Equal(a.Actions, b.Actions) || !bytes.Equal(a.Specs, b.Specs) {
 			return false
 		}
 		for k := range a.Sites {
 			x, y := a.Sites[k], b.Sites[k]
-			if x.Action != y.Action || (x.Pad == 0) != (y.Pad == 0) {
+			if x.Action != y.Action || (x.Pad == 0) != (y.Pad == 0) ||
+				!c.sameSpot(o, n, x.Start, y.Start) || !c.sameSpot(o, n, x.End, y.End) || !c.sameSpot(o, n, x.Pad, y.Pad) {
 				return false
 			}
 		}
@@ -28,6 +35,20 @@ func (c *comparer) sameExceptions(o, n *module.Func) bool {
 		}
 	}
 	return true
+}
+
+// sameSpot reports whether two addresses lead to the same instruction of two
+// functions whose bodies are equal.
+func (c *comparer) sameSpot(o, n *module.Func, a, b uint64) bool {
+	x, y := o.PlaceOf(module.Addr(a)), n.PlaceOf(module.Addr(b))
+	if x == y {
+		return true
+	}
+	at := func(m *module.Module, f *module.Func, a module.Addr) int {
+		body := c.body(m, f)
+		return slices.IndexFunc(body, func(i module.Instr) bool { return i.At >= a })
+	}
+	return x.Part == y.Part && at(c.Old, o, module.Addr(a)) == at(c.New, n, module.Addr(b))
 }
 
 func lsda(m *module.Module, f *cfi.FDE) (cfi.LSDA, bool) {

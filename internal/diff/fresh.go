@@ -35,20 +35,40 @@ func (r *Result) fresh(s *segment) []module.Addr {
 // explained reports whether new objects, or alignment, account exactly for a
 // segment whose length changed. Anything else is an object that grew or shrank.
 func (r *Result) explained(s *segment, fresh []module.Addr) bool {
-	const slack = 32 // bytes of alignment between two objects (psABI 3.1.2: arrays and large structs)
+	const slack = 64 // bytes of alignment between two objects, at most
 	lo, ln := s.old.Len(), s.new.Len()
 	for _, a := range r.Old.AnchorsIn(s.old) {
 		if _, ok := r.data.toNew[a]; !ok && a != s.old.Start {
 			return false // something went, too
 		}
 	}
-	if len(fresh) > 0 && ln > lo {
+	if len(fresh) > 0 {
+		// What lies before the new objects has as much room as in the baseline,
+		// or more by alignment. With less, the first of them is inside it.
 		before := uint64(fresh[0] - s.new.Start)
-		return max(before, lo)-min(before, lo) < slack
+		return ln > lo && (before == lo || before > lo && before-lo < slack && !r.reached(s, fresh[0], lo))
 	}
-	align := uint64(64)
+	align := uint64(slack)
 	for align > 1 && (uint64(s.old.End)%align != 0 || uint64(s.new.End)%align != 0) {
 		align /= 2
 	}
-	return len(fresh) == 0 && max(lo, ln)-min(lo, ln) < align
+	return ln < lo && lo-ln < align || ln > lo && ln-lo < align && !r.reached(s, s.new.End, lo)
+}
+
+// reached reports whether changed code may use more than the first n bytes of
+// what lies in a segment before end: then alignment does not explain the
+// growth, since an object there may have grown.
+func (r *Result) reached(s *segment, end module.Addr, n uint64) bool {
+	for _, c := range r.Changes {
+		for i := range c.New.Refs {
+			ref := &c.New.Refs[i]
+			if ref.Target < s.new.Start || ref.Target >= end {
+				continue
+			}
+			if ref.Kind != module.RefMemory || ref.MemSize == 0 || uint64(ref.Target-s.new.Start)+uint64(ref.MemSize) > n {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -3,11 +3,11 @@ package diff
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 
 	"hotpatch/internal/module"
-	"hotpatch/internal/module/x86"
 )
 
 // judge looks for everything that makes the difference unsafe in a living process.
@@ -17,6 +17,8 @@ func (c *comparer) judge() {
 	}
 	if len(c.Changes) == 0 && len(c.Reasons) == 0 {
 		// Data may still differ, but no code that runs does.
+		c.judgeExports()
+		c.judgeTLS()
 		c.judgeGaps()
 		c.judgeData()
 		return
@@ -35,6 +37,7 @@ func (c *comparer) judge() {
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}
+	c.judgeGrowth()
 }
 
 // judgeChurn tells a rebuild by another compiler, or with another profile,
@@ -67,14 +70,10 @@ func (c *comparer) objectName(m *module.Module, a module.Addr) string {
 }
 
 func (c *comparer) judgeExports() {
-	type sym struct {
-		kind elf.SymType
-		size uint64
-	}
-	news := make(map[string]sym)
+	news := make(map[string]module.Symbol)
 	for _, s := range c.New.Symbols {
 		if s.Dynamic && s.Defined {
-			news[s.Name+"@"+s.Version] = sym{s.Type, s.Size}
+			news[s.Name+"@"+s.Version] = s
 		}
 	}
 	for _, s := range c.Old.Symbols {
@@ -86,10 +85,19 @@ func (c *comparer) judgeExports() {
 		switch {
 		case !ok:
 			c.refuse(RemovedExport, s.Name, "other modules may use it and the fixed build does not have it")
-		case s.Type == elf.STT_OBJECT && n.size != s.Size && sec != nil && sec.Write:
-			c.refuse(DataLayout, s.Name, "exported object of %d bytes has %d in the fixed build", s.Size, n.size)
+		case s.Type != n.Type:
+			c.refuse(RemovedExport, s.Name, "its type %v becomes %v", s.Type, n.Type)
+		case s.Type == elf.STT_OBJECT && n.Size != s.Size && sec != nil && sec.Write:
+			c.refuse(DataLayout, s.Name, "exported object of %d bytes has %d in the fixed build", s.Size, n.Size)
+		case s.Type == elf.STT_OBJECT && sec != nil && !sec.Write && !versionOnly(c.Old.Text(s.Addr), c.New.Text(n.Addr)) &&
+			!bytes.Equal(c.Old.Bytes(sized(&s)), c.New.Bytes(sized(&n))):
+			c.refuse(ConstantData, s.Name, "exported, and its content differs")
 		}
 	}
+}
+
+func sized(s *module.Symbol) module.Range {
+	return module.Range{Start: s.Addr, End: s.Addr + module.Addr(s.Size)}
 }
 
 func (c *comparer) judgeTLS() {
@@ -103,6 +111,18 @@ func (c *comparer) judgeTLS() {
 	if o.Filesz > 0 && !bytes.Equal(a, b) {
 		c.refuse(TLSLayout, "PT_TLS", "initial values of thread-local variables differ")
 	}
+}
+
+// judgeTLSSlots refuses when the same instruction uses another slot for a
+// thread-local variable of the module: its offset changed.
+func (c *comparer) judgeTLSSlots(o, n *module.Func) {
+	c.alignedRefs(o, n, func(x, y *module.Ref) {
+		kx, _, okX := SlotKey(c.Old, x.Target)
+		ky, _, okY := SlotKey(c.New, y.Target)
+		if okX && okY && kx != ky && strings.HasPrefix(kx, "tls ") && strings.HasPrefix(ky, "tls ") {
+			c.refuse(TLSLayout, n.Name, "uses %s instead of %s", ky, kx)
+		}
+	})
 }
 
 // judgeGaps compares code that no FDE covers: it has to be the same.
@@ -208,16 +228,26 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeEntry(o, at)
 	}
 	c.judgeLayout(o, n)
-	for _, r := range c.initSlots() {
-		if r == o.Entry() {
-			c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
-		}
+	c.judgeTLSSlots(o, n)
+	if slices.Contains(c.initSlots(), o.Entry()) {
+		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
 	}
 }
 
-// initSlots are the functions that the loader calls: DT_INIT and .init_array.
+// initSlots are the functions that the loader calls: DT_INIT, .init_array, and
+// the resolvers of indirect functions.
 func (c *comparer) initSlots() []module.Addr {
-	out := append([]module.Addr(nil), c.Old.Init...)
+	out := slices.Clone(c.Old.Init)
+	for _, r := range c.Old.Relocs {
+		if r.Type == elf.R_X86_64_IRELATIVE {
+			out = append(out, module.Addr(r.Addend))
+		}
+	}
+	for _, s := range c.Old.Symbols {
+		if s.Defined && s.Type == elf.STT_GNU_IFUNC {
+			out = append(out, s.Addr)
+		}
+	}
 	for _, name := range []string{".init_array", ".preinit_array"} {
 		if s := c.Old.Section(name); s != nil {
 			for _, r := range c.Old.RelocsIn(s.Range) {
@@ -249,144 +279,4 @@ func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
 	if at, ok := c.labels[f]; ok {
 		c.refuse(Labels, f.Name, "pointers at %v lead to the inside of the function (computed goto)", at)
 	}
-}
-
-// JumpLen is the length of the jump that steers an entry: jmp rel32.
-const JumpLen = 5
-
-// Entry is the place in a baseline function where the jump that steers its
-// entry at a goes, after endbr64 (which indirect calls need when CET is on),
-// and the bytes there.
-func Entry(m *module.Module, f *module.Func, a module.Addr) (module.Addr, [JumpLen]byte, error) {
-	var old [JumpLen]byte
-	at, part := a, f.Ranges[f.PlaceOf(a).Part]
-	code := m.Bytes(module.Range{Start: at, End: part.End})
-	if in, err := x86.Decode(code); err == nil && in.Kind == x86.Endbr {
-		at += module.Addr(in.Len)
-	}
-	end := part.End
-	if pad := m.Bytes(module.Range{Start: end, End: m.NextCode(a)}); pad != nil {
-		end += module.Addr(module.Padding(pad))
-	}
-	if at+JumpLen > end {
-		return 0, old, fmt.Errorf("%d bytes up to the next function, %d are needed", end-at, JumpLen)
-	}
-	copy(old[:], m.Bytes(module.Range{Start: at, End: at + JumpLen}))
-	return at, old, nil
-}
-
-// judgeEntry refuses when a branch leads into the bytes that the jump at at overwrites.
-func (c *comparer) judgeEntry(f *module.Func, at module.Addr) {
-	inside := func(t module.Addr) bool { return t > at && t < at+JumpLen }
-	for _, in := range c.body(c.Old, f) {
-		if in.Relative() && !in.RIP && inside(module.Addr(in.Target(uint64(in.At)))) {
-			c.refuse(JumpIntoEntry, f.Name, "a branch at %v leads into its first bytes", in.At)
-			return
-		}
-	}
-	for _, t := range f.Tables {
-		body := c.body(c.Old, f)
-		for _, i := range t.Targets {
-			if int(i) < len(body) && inside(body[i].At) {
-				c.refuse(JumpIntoEntry, f.Name, "the jump table at %v leads into its first bytes", t.Addr)
-				return
-			}
-		}
-	}
-}
-
-// judgeData compares the contents and the layout of writable sections.
-func (c *comparer) judgeData() {
-	for i := range c.data.segments {
-		s := &c.data.segments[i]
-		sec := c.New.SectionAt(s.new.Start)
-		if sec == nil || isGOT(sec) || sec.Name == ".dynamic" {
-			continue
-		}
-		fresh := c.fresh(s)
-		if s.old.Len() != s.new.Len() && !c.explained(s, fresh) {
-			c.refuse(DataLayout, c.objectName(c.Old, s.old.Start), "%d bytes up to the next known object become %d", s.old.Len(), s.new.Len())
-			continue
-		}
-		if !sec.NoBits {
-			c.judgeContent(s, sec, fresh)
-		}
-	}
-}
-
-// judgeContent compares what the loader put into a segment.
-func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.Addr) {
-	n := min(s.old.Len(), s.new.Len())
-	if len(fresh) > 0 && s.old.Len() != s.new.Len() {
-		n = min(n, uint64(fresh[0]-s.new.Start))
-	}
-	code := InitialValue
-	switch {
-	case sec.Name == ".init_array" || sec.Name == ".fini_array":
-		code = Constructor
-	case sec.Relro:
-		code = ConstantData
-	}
-	a := bytes.Clone(c.Old.Bytes(module.Range{Start: s.old.Start, End: s.old.Start + module.Addr(n)}))
-	b := bytes.Clone(c.New.Bytes(module.Range{Start: s.new.Start, End: s.new.Start + module.Addr(n)}))
-	olds, news := c.Old.RelocsIn(s.old), c.New.RelocsIn(s.new)
-	at := func(m []module.Reloc, base module.Addr, k int) uint64 {
-		if k < len(m) {
-			return uint64(m[k].Addr - base)
-		}
-		return ^uint64(0)
-	}
-	for i, j := 0, 0; ; {
-		x, y := at(olds, s.old.Start, i), at(news, s.new.Start, j)
-		if n < 8 || min(x, y) > n-8 {
-			break
-		}
-		if x != y {
-			c.refuse(code, c.objectName(c.Old, s.old.Start+module.Addr(min(x, y))), "a pointer became a number, or a number a pointer")
-			return
-		}
-		binary.LittleEndian.PutUint64(a[x:], 0)
-		binary.LittleEndian.PutUint64(b[x:], 0)
-		if why := c.slotDiffers(olds[i], news[j]); why != "" {
-			c.refuse(code, c.objectName(c.Old, olds[i].Addr), "%s", why)
-		}
-		i, j = i+1, j+1
-	}
-	for k := range a {
-		if a[k] != b[k] {
-			o, w := s.old.Start+module.Addr(k), s.new.Start+module.Addr(k)
-			if c.versionAt(o, w) {
-				continue
-			}
-			c.refuse(code, c.objectName(c.Old, o), "initial byte %#02x becomes %#02x", a[k], b[k])
-			return
-		}
-	}
-}
-
-func (c *comparer) slotDiffers(o, n module.Reloc) string {
-	if o.Type != n.Type || o.Sym != n.Sym || o.Version != n.Version || o.Sym != "" && o.Addend != n.Addend {
-		return fmt.Sprintf("pointer to %s%+d becomes %s%+d", o.Sym, o.Addend, n.Sym, n.Addend)
-	}
-	to, okO := o.Leads()
-	tn, okN := n.Leads()
-	if o.Sym != "" || !okO || !okN {
-		return ""
-	}
-	if why := c.differs(to, tn, module.RefAddress, 0); why != "" {
-		return "pointer " + why
-	}
-	return ""
-}
-
-// versionAt reports whether the byte belongs to a text that differs in its version only.
-func (c *comparer) versionAt(o, n module.Addr) bool {
-	start := func(m *module.Module, a module.Addr) module.Addr {
-		s := m.SectionAt(a)
-		if l := m.AnchorsIn(module.Range{Start: s.Start, End: a + 1}); len(l) > 0 {
-			return l[len(l)-1]
-		}
-		return s.Start
-	}
-	return c.constant(start(c.Old, o), start(c.New, n), module.RefAddress, 0) == version
 }

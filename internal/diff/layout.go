@@ -24,6 +24,14 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 			used[b[i].Disp]++
 		}
 	}
+	keys := make(map[uint64]int) // how many more of an instruction the fixed build has
+	for i := range a {
+		keys[a[i].Key]--
+	}
+	for i := range b {
+		keys[b[i].Key]++
+	}
+	tls := usesTLS(a) || usesTLS(b)
 	var moved [][2]*module.Instr
 	shift := make(map[int64]map[int64]bool) // distance -> offsets that moved by it
 	lo := run{}
@@ -39,6 +47,8 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 				p, q := &x[r.i+k], &y[r.j+k]
 				switch {
 				case p.Key == q.Key:
+				case p.Seg != 0 && p.Disp != q.Disp, tls && isLEA(p) && p.Disp != q.Disp && !stackBased(p):
+					c.refuse(TLSLayout, n.Name, "offset %#x of thread-local storage becomes %#x (%v)", p.Disp, q.Disp, q.At)
 				case p.Disp != q.Disp && isField(p) && isField(q):
 					moved = append(moved, [2]*module.Instr{p, q})
 					d := q.Disp - p.Disp
@@ -48,14 +58,21 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 					shift[d][p.Disp] = true
 				case p.ImmLen == 4 && p.Imm != q.Imm && c.allocates(c.New, n, b, at+r.j+k):
 					c.refuse(DataLayout, n.Name, "an allocation of %d bytes becomes %d (%v)", p.Imm, q.Imm, q.At)
+				case p.ImmLen == 4 && p.Imm < q.Imm && isNumber(q):
+					c.grown(n, p.Imm, q.Imm, q.At)
 				}
 			}
 		}
 	}
+	// Two fields that changed places: every offset is used as often as before,
+	// but not by the same instructions.
+	swapped := func(p, q *module.Instr) bool {
+		return keys[p.Key] < 0 && keys[q.Key] > 0 && shift[p.Disp-q.Disp][q.Disp]
+	}
 	for _, m := range moved {
 		p, q := m[0], m[1]
 		gone, come := used[p.Disp] < 0, used[q.Disp] > 0
-		if gone && come || (gone || come) && len(shift[q.Disp-p.Disp]) > 1 {
+		if gone && come || (gone || come) && len(shift[q.Disp-p.Disp]) > 1 || swapped(p, q) {
 			c.refuse(DataLayout, n.Name, "the field at offset %#x is at %#x in the fixed build (%v)", p.Disp, q.Disp, q.At)
 			return
 		}
@@ -77,6 +94,55 @@ func isField(p *module.Instr) bool {
 		}
 	}
 	return p.REX&1 != 0 || base != 4 && base != 5
+}
+
+func isLEA(p *module.Instr) bool { return p.Map == 0 && p.Opcode == 0x8d && !p.VEX && !p.RIP }
+
+// stackBased reports whether a memory operand counts from rsp or rbp.
+func stackBased(p *module.Instr) bool {
+	base := p.ModRM & 7
+	if p.HasSIB {
+		base = p.SIB & 7
+	}
+	return p.REX&1 == 0 && (base == 4 || base == 5)
+}
+
+// usesTLS reports whether a body computes addresses of thread-local variables
+// from the thread pointer, mov %fs:0 (psABI x86-64, TLS model local exec).
+func usesTLS(body []module.Instr) bool {
+	return slices.ContainsFunc(body, func(i module.Instr) bool { return i.Seg == 0x64 && i.Disp == 0 && i.Kind == x86.Other })
+}
+
+// isNumber reports whether an instruction moves a number to a register.
+func isNumber(p *module.Instr) bool { return p.Map == 0 && p.Opcode&0xf8 == 0xb8 && !p.VEX }
+
+// A growth is a number that became larger and may be the size of an object.
+type growth struct {
+	fn       *module.Func
+	from, to int64
+	at       module.Addr
+}
+
+func (c *comparer) grown(n *module.Func, from, to int64, at module.Addr) {
+	if from >= 16 && from%4 == 0 && to%4 == 0 {
+		c.growths = append(c.growths, growth{n, from, to, at})
+	}
+}
+
+// judgeGrowth refuses when a number grew, as the size given to an allocator of
+// the program's own does, and changed code uses a field in what it grew by.
+func (c *comparer) judgeGrowth() {
+	for _, g := range c.growths {
+		for i := range c.Changes {
+			f := c.Changes[i].New
+			for _, in := range c.body(c.New, f) {
+				if isField(&in) && in.Disp >= g.from && in.Disp < g.to {
+					c.refuse(DataLayout, g.fn.Name, "%d becomes %d (%v), and %s uses a field at offset %#x", g.from, g.to, g.at, f.Name, in.Disp)
+					return
+				}
+			}
+		}
+	}
 }
 
 // allocates reports whether the instruction at index i sets an argument

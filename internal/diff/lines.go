@@ -10,7 +10,7 @@ import (
 )
 
 // A lineSite is a place where a source line number is passed to a call that is
-// passed the name of its source file too: an assertion or a log message.
+// passed the name of its source file in the argument before: an assertion or a log message.
 type lineSite struct {
 	fn       *module.Func
 	file     string
@@ -73,6 +73,7 @@ func (c *comparer) findLines() {
 func (c *comparer) lineSites(o, n *module.Func) ([]lineSite, bool) {
 	a, b := c.body(c.Old, o), c.body(c.New, n)
 	var out []lineSite
+	calls := make(map[int]bool)
 	if len(a) != len(b) || len(o.Refs) != len(n.Refs) {
 		return nil, false
 	}
@@ -84,13 +85,15 @@ func (c *comparer) lineSites(o, n *module.Func) ([]lineSite, bool) {
 			}
 			continue
 		}
-		if p.Shape != q.Shape || p.Disp != q.Disp || !isLineArgument(p) || !isLineArgument(q) {
+		if p.Shape != q.Shape || p.Disp != q.Disp || p.ImmLen == 0 || argument(p) < 1 {
 			return nil, false
 		}
-		file := fileNear(c.New, n, b, i)
-		if file == "" || file != fileNear(c.Old, o, a, i) || p.Imm <= 0 || q.Imm <= 0 || max(p.Imm, q.Imm) > 200000 {
+		file, call := fileNear(c.New, n, b, i)
+		was, _ := fileNear(c.Old, o, a, i)
+		if file == "" || file != was || calls[call] || p.Imm <= 0 || q.Imm <= 0 || max(p.Imm, q.Imm) > 200000 {
 			return nil, false
 		}
+		calls[call] = true // one line number a call
 		out = append(out, lineSite{n, file, p.Imm, q.Imm})
 	}
 	return out, len(out) > 0
@@ -105,28 +108,26 @@ func (c *comparer) sameTarget(o, n *module.Func, p, q *module.Instr) bool {
 	return at(a, module.Addr(p.Target(uint64(p.At)))) == at(b, module.Addr(q.Target(uint64(q.At))))
 }
 
-// isLineArgument reports whether an instruction moves a number to an argument
-// register (psABI 3.2.3) or pushes it.
-func isLineArgument(in *module.Instr) bool {
-	if in.ImmLen != 4 && in.ImmLen != 1 || in.Map != 0 || in.VEX {
-		return false
-	}
-	reg := in.Opcode & 7
+// argument is the position of the argument that an instruction moves a number
+// or an address to (psABI 3.2.3: rdi, rsi, rdx, rcx, r8, r9), or -1.
+func argument(in *module.Instr) int {
+	var reg byte
 	switch {
-	case in.Opcode == 0x68 || in.Opcode == 0x6a:
-		return true
-	case in.Opcode&0xf8 == 0xb8 && in.REX&8 == 0:
-		if in.REX&1 != 0 {
-			return reg <= 1 // r8d, r9d
-		}
-		return reg == 7 || reg == 6 || reg == 2 || reg == 1 // edi, esi, edx, ecx
+	case in.Map != 0 || in.VEX:
+		return -1
+	case in.Opcode&0xf8 == 0xb8 && in.ImmLen == 4:
+		reg = in.Opcode&7 | in.REX&1<<3
+	case in.Opcode == 0x8d:
+		reg = in.ModRM>>3&7 | in.REX&4<<1
+	default:
+		return -1
 	}
-	return false
+	return slices.Index([]byte{7, 6, 2, 1, 8, 9}, reg)
 }
 
-// fileNear is the name of a source file whose address is taken for the call
-// that follows instruction i.
-func fileNear(m *module.Module, f *module.Func, body []module.Instr, i int) string {
+// fileNear is the name of a source file whose address is the argument before
+// the one that instruction i sets, and the call that both are for.
+func fileNear(m *module.Module, f *module.Func, body []module.Instr, i int) (file string, call int) {
 	const reach = 14 // instructions that set up one call
 	end := -1
 	for k := i + 1; k < len(body) && k < i+reach; k++ {
@@ -135,25 +136,22 @@ func fileNear(m *module.Module, f *module.Func, body []module.Instr, i int) stri
 			break
 		}
 		if body[k].Kind != x86.Other && body[k].Kind != x86.Jmp {
-			return ""
+			return "", 0
 		}
-	}
-	if end < 0 {
-		return ""
 	}
 	for k := end - 1; k >= 0 && k > end-reach; k-- {
 		if body[k].Kind == x86.Call || body[k].Kind == x86.Ret {
-			return ""
+			return "", 0
 		}
-		if r := body[k].Ref; r >= 0 && f.Refs[r].Kind == module.RefAddress {
+		if r := body[k].Ref; r >= 0 && f.Refs[r].Kind == module.RefAddress && argument(&body[k])+1 == argument(&body[i]) {
 			s := m.SectionAt(f.Refs[r].Target)
 			if s == nil || s.Write || s.Exec {
 				continue
 			}
 			if t := m.Text(f.Refs[r].Target); sourceFile.MatchString(t) {
-				return t
+				return t, end
 			}
 		}
 	}
-	return ""
+	return "", 0
 }

@@ -1,11 +1,9 @@
 package diff
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
-	"regexp"
 	"slices"
 
 	"hotpatch/internal/module"
@@ -133,59 +131,6 @@ func samePlace(fo *module.Func, o module.Addr, fn *module.Func, n module.Addr) b
 	}
 	return fo.Hash == fn.Hash && fo.PlaceOf(o) == fn.PlaceOf(n)
 }
-
-type sameness uint8
-
-const (
-	different sameness = iota
-	same
-	version // differs in the text of a version only
-)
-
-// constant compares read-only data. A load says how long it is; of an object
-// whose address is taken the extent is unknown, and it is compared up to the
-// next address that anything refers to.
-func (c *comparer) constant(o, n module.Addr, kind module.RefKind, size uint8) sameness {
-	if kind == module.RefMemory && size > 0 {
-		a := c.Old.Bytes(module.Range{Start: o, End: o + module.Addr(size)})
-		b := c.New.Bytes(module.Range{Start: n, End: n + module.Addr(size)})
-		if a == nil || !bytes.Equal(a, b) {
-			return different
-		}
-		return same
-	}
-	ta, tb := c.Old.Text(o), c.New.Text(n)
-	if ta != tb {
-		if ta != "" && tb != "" && versionText.ReplaceAllString(ta, "#") == versionText.ReplaceAllString(tb, "#") {
-			return version
-		}
-		return different
-	}
-	// Behind a text the next object may start without anything referring to it.
-	end := module.Addr(len(ta))
-	a := c.Old.Bytes(module.Range{Start: o, End: c.Old.NextAnchor(o + end)})
-	b := c.New.Bytes(module.Range{Start: n, End: c.New.NextAnchor(n + end)})
-	if a == nil || b == nil {
-		return different
-	}
-	a, b = bytes.TrimRight(a[end:], "\x00"), bytes.TrimRight(b[end:], "\x00")
-	if end > 0 { // as much as alignment needs
-		a, b = bytes.TrimLeft(a, "\x00"), bytes.TrimLeft(b, "\x00")
-	}
-	if !bytes.Equal(a, b) {
-		return different
-	}
-	return same
-}
-
-// versionText matches what differs between two builds of the same source and
-// decides nothing: a version of three or more numbers with what packagers add
-// to it, and a date written in words or as three numbers.
-var versionText = regexp.MustCompile(`\b\d+(\.\d+){2,}([-+~][0-9A-Za-z.+~-]*)?\b` +
-	`|\b\d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d{4}\b` +
-	`|\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* +\d{1,2},? \d{4}\b` +
-	`|\b[\w./+-]+\.(c|h|cc|hh|cpp|hpp|cxx):\d+\b` +
-	`|\b20\d\d[-/]\d\d[-/]\d\d\b|\b\d\d:\d\d:\d\d\b`)
 
 // key names what an address is, in words that mean the same in both builds;
 // empty for what has no such name.

@@ -136,25 +136,33 @@ func indexer(parts []*part) func(Addr) int {
 	}
 }
 
-// readTable reads the jump table at t as far as its entries lead to
-// instructions of the function; boundTables cuts it where the next object starts.
+// readTable reads the jump table at t. Entries that lead elsewhere than to the
+// function's instructions (a case that cannot happen) are kept as Nowhere; the
+// table ends with the last that does, and boundTables cuts it where the next
+// object starts.
 func (m *Module) readTable(t Addr, index func(Addr) int) JumpTable {
 	jt := JumpTable{Addr: t}
-	for n := Addr(0); n < 1<<16; n++ {
+	for n, strange := Addr(0), 0; n < 1<<16 && strange < 256; n++ {
 		to, ok := m.offsetEntry(t, n)
 		if !ok {
 			break
 		}
 		i := index(to)
-		if i < 0 {
+		strange++
+		if i >= 0 {
+			strange = 0
+		} else if n == 0 {
 			break
+		} else {
+			i = Nowhere
 		}
 		jt.Targets = append(jt.Targets, uint32(i))
 	}
 	return jt
 }
 
-// boundTables ends each jump table where the next address that something refers to starts.
+// boundTables ends each jump table where the next address that something
+// refers to starts, and after the last entry that leads into the function.
 func (m *Module) boundTables() {
 	for _, f := range m.Funcs {
 		for i := range f.Tables {
@@ -162,6 +170,12 @@ func (m *Module) boundTables() {
 			if n := int(m.NextAnchor(t.Addr)-t.Addr) / 4; n < len(t.Targets) {
 				t.Targets = t.Targets[:n]
 			}
+			for n := len(t.Targets); n > 0 && t.Targets[n-1] == Nowhere; n-- {
+				t.Targets = t.Targets[:n-1]
+			}
+		}
+		for i := range f.Tables {
+			m.mark(f.Tables[i].Addr, AnchorTable)
 		}
 	}
 }
@@ -224,58 +238,6 @@ func Padding(code []byte) int {
 		o += int(in.Len)
 	}
 	return o
-}
-
-// collectAnchors gathers every address outside code that code, a relocation
-// or a symbol refers to: the only places where objects are known to start.
-func (m *Module) collectAnchors() {
-	add := func(a Addr) {
-		if s := m.SectionAt(a); s != nil && !s.Exec {
-			m.anchors = append(m.anchors, a)
-		}
-	}
-	for _, list := range [][]*Func{m.Funcs, m.Gaps} {
-		for _, f := range list {
-			for i := range f.Refs {
-				if k := f.Refs[i].Kind; k == RefAddress || k == RefMemory {
-					add(f.Refs[i].Target)
-				}
-			}
-		}
-	}
-	for _, r := range m.Relocs {
-		if a, ok := r.Leads(); ok {
-			add(a)
-		}
-	}
-	for _, s := range m.Symbols {
-		if s.Defined && s.Dynamic {
-			add(s.Addr)
-		}
-	}
-	slices.Sort(m.anchors)
-	m.anchors = slices.Compact(m.anchors)
-}
-
-// NextAnchor is the first address after a that something refers to, or the
-// end of a's section.
-func (m *Module) NextAnchor(a Addr) Addr {
-	end := a
-	if s := m.SectionAt(a); s != nil {
-		end = s.End
-	}
-	i := sort.Search(len(m.anchors), func(i int) bool { return m.anchors[i] > a })
-	if i < len(m.anchors) {
-		end = min(end, m.anchors[i])
-	}
-	return end
-}
-
-// AnchorsIn are the addresses in r that something refers to.
-func (m *Module) AnchorsIn(r Range) []Addr {
-	lo := sort.Search(len(m.anchors), func(i int) bool { return m.anchors[i] >= r.Start })
-	hi := sort.Search(len(m.anchors), func(i int) bool { return m.anchors[i] >= r.End })
-	return m.anchors[lo:hi]
 }
 
 // Text is the NUL-terminated text at a, without the NUL; empty when a does not

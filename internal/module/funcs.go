@@ -86,8 +86,11 @@ type Ref struct {
 // instructions of the function.
 type JumpTable struct {
 	Addr    Addr
-	Targets []uint32 // instruction indexes
+	Targets []uint32 // instruction indexes, or Nowhere
 }
+
+// Nowhere stands for a jump table's entry that leads out of the function.
+const Nowhere = 1<<32 - 1
 
 // ins is one decoded instruction, kept while functions are put together.
 type ins struct {

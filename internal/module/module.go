@@ -75,7 +75,7 @@ type Module struct {
 
 	stubs   map[Addr]Addr // PLT stub -> GOT slot
 	relocAt map[Addr]int
-	anchors []Addr // every address outside code that something refers to, sorted
+	anchors []anchor // every address outside code that something refers to, sorted
 	data    []byte
 	spans   []span // all ranges of functions and gaps, sorted
 }

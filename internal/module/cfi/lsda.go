@@ -15,6 +15,9 @@ type LSDA struct {
 	// Types are the type pointers, type index 1 first; Value 0 stands for
 	// catch (...). Off counts from the start of the data given to ParseLSDA.
 	Types []Pointer
+	// Actions are the bytes of the action table and Specs those of the exception
+	// specifications, as far as call sites lead to them.
+	Actions, Specs []byte
 }
 
 // CallSite is a range of code and where exceptions thrown in it go.
@@ -144,6 +147,7 @@ func (r *lsdaReader) action(off uint64) error {
 			return t.err
 		}
 		r.reach(t.off)
+		r.out.Actions = c.b[r.actions:max(t.off, r.actions+len(r.out.Actions))]
 		if filter != 0 && r.out.TypeEnc == encOmit {
 			return fmt.Errorf("filter %d without a type table", filter)
 		}
@@ -181,6 +185,7 @@ func (r *lsdaReader) specification(off uint64) error {
 		r.maxType = max(r.maxType, i)
 	}
 	r.reach(t.off)
+	r.out.Specs = c.b[r.types:max(t.off, r.types+len(r.out.Specs))]
 	c.off = t.off
 	return t.err
 }
