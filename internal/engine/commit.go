@@ -177,10 +177,10 @@ func (c *changer) try() (done bool, err error) {
 	}
 	var one [1]process.Thread
 	err = c.p.Trace(func(tr *process.Tracer) error {
-		for _, tid := range c.suspects {
-			if err := tr.StopOne(tid, c.opts.Budget); err != nil {
-				if errors.Is(err, process.ErrExited) {
-					continue
+		for begun := time.Now(); len(c.suspects) > 0 && time.Since(begun) < c.opts.Budget; c.suspects = c.suspects[1:] {
+			if err := tr.StopOne(c.suspects[0], c.opts.Budget); err != nil {
+				if errors.Is(err, process.ErrExited) || errors.As(err, new(*process.BusyError)) {
+					continue // where many are busy it waits for a processor; all at once come to a stop sooner
 				}
 				return err
 			}
