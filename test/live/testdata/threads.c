@@ -89,26 +89,28 @@ static void start(int n, const char *kind)
 			abort();
 	}
 }
-/* Everyone goes round: two rounds for those that were under way already. */
+/* Everyone goes round: twice where a round may have been under way already. */
 static void rounds(void)
 {
-	int lo = 1 << 30, hi = 0;
+	static unsigned to[512];
+	int lo = 1 << 30, hi = 0, ms = 0;
 	for (int i = 0; i < count; i++) {
 		struct worker *w = &workers[i];
-		int own = w->kind == BUSY || w->kind == SLEEP;
-		unsigned from = __atomic_load_n(&w->rounds, __ATOMIC_SEQ_CST), to = from + (own ? 2 : 1);
+		to[i] = __atomic_load_n(&w->rounds, __ATOMIC_SEQ_CST) + (w->kind == BUSY || w->kind == SLEEP ? 2 : 1);
 		if (w->kind == READ || w->kind == EPOLL)
 			fail(write(w->fd[1], "x", 1) == 1);
-		if (w->kind == FUTEX && generation <= from) {
-			__atomic_store_n(&generation, from + 1, __ATOMIC_SEQ_CST);
-			syscall(SYS_futex, &generation, FUTEX_WAKE_PRIVATE, 1000, NULL, NULL, 0);
-		}
-		for (int ms = 0; __atomic_load_n(&w->rounds, __ATOMIC_SEQ_CST) < to; ms++) {
+		if (w->kind == FUTEX)
+			__atomic_store_n(&generation, to[i], __ATOMIC_SEQ_CST);
+	}
+	syscall(SYS_futex, &generation, FUTEX_WAKE_PRIVATE, 1000, NULL, NULL, 0);
+	for (int i = 0; i < count; i++) {
+		struct worker *w = &workers[i];
+		for (; __atomic_load_n(&w->rounds, __ATOMIC_SEQ_CST) < to[i]; ms += 2) {
 			if (ms > 20000) {
 				printf("worker %d is stuck", i);
 				return;
 			}
-			usleep(1000);
+			usleep(2000);
 		}
 		lo = w->last < lo ? w->last : lo;
 		hi = w->last > hi ? w->last : hi;
