@@ -130,13 +130,24 @@ func (c *comparer) grown(n *module.Func, from, to int64, at module.Addr) {
 }
 
 // judgeGrowth refuses when a number grew, as the size given to an allocator of
-// the program's own does, and changed code uses a field in what it grew by.
+// the program's own does, and changed code newly uses a field in what it grew by.
 func (c *comparer) judgeGrowth() {
 	for _, g := range c.growths {
 		for i := range c.Changes {
 			f := c.Changes[i].New
+			had := make(map[int64]int)
+			if o := c.Changes[i].Old; o != nil {
+				for _, in := range c.body(c.Old, o) {
+					if isField(&in) {
+						had[in.Disp]++
+					}
+				}
+			}
 			for _, in := range c.body(c.New, f) {
-				if isField(&in) && in.Disp >= g.from && in.Disp < g.to {
+				if !isField(&in) {
+					continue
+				}
+				if had[in.Disp]--; had[in.Disp] < 0 && in.Disp >= g.from && in.Disp < g.to {
 					c.refuse(DataLayout, g.fn.Name, "%d becomes %d (%v), and %s uses a field at offset %#x", g.from, g.to, g.at, f.Name, in.Disp)
 					return
 				}

@@ -10,27 +10,21 @@ import (
 	"hotpatch/internal/module/cfi"
 )
 
-// annex is what the overlay has beyond the fixed build's own pages, behind its
-// image: unwind tables and slots (read-only), stubs (executable), and new
-// variables (writable).
+// annex is what the overlay has behind the code: stubs (executable), constants,
+// slots and unwind tables (read-only), and new variables (writable).
 type annex struct {
-	base  [3]module.Addr // by Prot
+	base  [3]module.Addr // by Prot; of ReadExec behind the code
 	bytes [3][]byte
 	links []link
-	// relative are 32-bit fields that lead from the annex into itself.
-	relative []annexPut
 }
 
-type annexPut struct {
-	at, end annexAt
-	to      target
-}
-
-// annexAt is a place in the annex.
+// annexAt is a place in the annex, or with inCode an overlay address.
 type annexAt struct {
 	prot Prot
 	off  uint64
 }
+
+const inCode = ReadWrite + 1
 
 // link is a 64-bit field of the annex that holds an address.
 type link struct {
@@ -39,9 +33,14 @@ type link struct {
 	imp int // index of the import, -1 when to says where
 }
 
-func (a *annex) address(p annexAt) module.Addr { return a.base[p.prot] + module.Addr(p.off) }
+func (a *annex) address(p annexAt) module.Addr {
+	if p.prot == inCode {
+		return module.Addr(p.off)
+	}
+	return a.base[p.prot] + module.Addr(p.off)
+}
 
-// reserve makes room for n bytes at a multiple of align.
+// reserve makes room for n bytes at a multiple of align, at most 64.
 func (a *annex) reserve(p Prot, n, align uint64, fill byte) annexAt {
 	b := a.bytes[p]
 	for uint64(len(b))%align != 0 {
@@ -52,6 +51,14 @@ func (a *annex) reserve(p Prot, n, align uint64, fill byte) annexAt {
 		b = append(b, fill)
 	}
 	a.bytes[p] = b
+	return at
+}
+
+// reserveLike makes room for a range, aligned modulo align as the range is.
+func (a *annex) reserveLike(p Prot, r module.Range, align uint64) annexAt {
+	at := a.reserve(p, uint64(r.Start)%align, align, 0)
+	at.off += uint64(r.Start) % align
+	a.reserve(p, r.Len(), 1, 0)
 	return at
 }
 
@@ -67,7 +74,7 @@ func (b *builder) newSlot(name, key string, at module.Addr) target {
 	return target{where: inAnnex, annex: slot}
 }
 
-// fill has the field at at filled with what the relocation says.
+// fill has the 64-bit field at at filled with what the relocation says.
 func (b *builder) fill(at annexAt, r module.Reloc, name string) {
 	l := link{at: at, imp: -1}
 	local, isLocal := r.Leads()
@@ -83,10 +90,7 @@ func (b *builder) fill(at annexAt, r module.Reloc, name string) {
 		if l.to.where == nowhere {
 			return
 		}
-		if l.to.where == inOverlay {
-			s := b.New.SectionAt(l.to.addr)
-			b.out.Escapes = b.out.Escapes || s != nil && s.Exec
-		}
+		b.out.Escapes = b.out.Escapes || l.to.where == inOverlay
 	case r.Addend != 0 || r.Sym == "":
 		b.refuse(diff.UnresolvedImport, name, "needs the address of %s%+d, outside the module", r.Sym, r.Addend)
 		return
@@ -133,7 +137,7 @@ func (b *builder) newStub(f *module.Func, key string, slotAt module.Addr) target
 	at := b.annex.reserve(ReadExec, size, size, 0xcc)
 	copy(b.annex.bytes[ReadExec][at.off:], []byte{0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, 0, 0, 0, 0})
 	b.stubs[key] = at
-	b.annex.relative = append(b.annex.relative, annexPut{annexAt{ReadExec, at.off + 6}, annexAt{ReadExec, at.off + 10}, slot})
+	b.puts = append(b.puts, put{annexAt{ReadExec, at.off + 6}, annexAt{ReadExec, at.off + 10}, slot})
 	return target{where: inAnnex, annex: at}
 }
 
@@ -143,12 +147,9 @@ func (b *builder) newVariables(r module.Range) annexAt {
 		return at
 	}
 	const align = 64 // the largest that compilers give to a variable unasked
-	s := b.New.SectionAt(r.Start)
-	at := b.annex.reserve(ReadWrite, uint64(r.Start)%align, align, 0)
-	at.off += uint64(r.Start) % align
-	b.annex.reserve(ReadWrite, r.Len(), 1, 0)
+	at := b.annex.reserveLike(ReadWrite, r, align)
 	b.fresh[r.Start] = at
-	if s.NoBits {
+	if b.New.SectionAt(r.Start).NoBits {
 		return at
 	}
 	copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
@@ -160,17 +161,19 @@ func (b *builder) newVariables(r module.Range) annexAt {
 
 // frame takes over the unwind information of one range of an included function.
 func (b *builder) frame(f *module.Func, fde *cfi.FDE) {
-	fr := cfi.Frame{FDE: fde}
+	moved := *fde
+	moved.Start = uint64(b.at(module.Addr(fde.Start)))
+	moved.End = moved.Start + (fde.End - fde.Start)
+	fr := cfi.Frame{FDE: &moved}
 	if p := fde.CIE.Personality; p.Enc != 0xff && p.Value != 0 {
 		t := b.pointerSlot(f.Name, p)
-		switch t.where {
-		case inBaseline:
-			fr.Personality = uint64(t.addr)
-		default:
+		if t.where != inBaseline {
 			b.refuse(diff.UnresolvedImport, f.Name, "its personality routine has no slot in the baseline")
 			return
 		}
+		fr.Personality = uint64(t.addr)
 	}
+	i := len(b.frames)
 	b.frames = append(b.frames, fr)
 	s := b.New.SectionAt(module.Addr(fde.LSDA.Value))
 	if fde.LSDA.Enc == 0xff || fde.LSDA.Value == 0 || s == nil {
@@ -181,7 +184,28 @@ func (b *builder) frame(f *module.Func, fde *cfi.FDE) {
 		b.refuse(diff.Undecodable, f.Name, "exception table: %v", err)
 		return
 	}
-	b.consts = append(b.consts, module.Range{Start: module.Addr(l.Start), End: module.Addr(l.End)})
+	b.exceptions(f, fde, s, &l)
+	b.frames[i].LSDA = uint64(l.Start) // becomes an overlay address in layAnnex
+}
+
+// exceptions copies an exception table. Its landing pads count from the start
+// of the range, so they have to lie in it.
+func (b *builder) exceptions(f *module.Func, fde *cfi.FDE, s *module.Section, l *cfi.LSDA) {
+	for _, c := range l.Sites {
+		if c.Pad != 0 && (c.Pad < fde.Start || c.Pad >= fde.End) || l.LPStart.Enc != 0xff {
+			b.refuse(diff.Undecodable, f.Name, "exception table: a landing pad lies in another part of the function")
+			return
+		}
+	}
+	r := module.Range{Start: module.Addr(l.Start), End: module.Addr(l.End)}
+	at, ok := b.copies[r]
+	if ok {
+		return
+	}
+	const align = 4 // of the type table
+	at = b.annex.reserveLike(ReadOnly, r, align)
+	b.copies[r] = at
+	copy(b.annex.bytes[ReadOnly][at.off:], b.New.Bytes(r))
 	for _, t := range l.Types {
 		if t.Value == 0 {
 			continue
@@ -191,8 +215,8 @@ func (b *builder) frame(f *module.Func, fde *cfi.FDE) {
 			b.refuse(diff.Undecodable, f.Name, "exception types are encoded as %#x", t.Enc)
 			return
 		}
-		at := s.Start + module.Addr(t.Off)
-		b.puts = append(b.puts, put{at, at, b.pointerSlot(f.Name, t)})
+		field := annexAt{ReadOnly, at.off + uint64(s.Start) + uint64(t.Off) - l.Start}
+		b.puts = append(b.puts, put{field, field, b.pointerSlot(f.Name, t)})
 	}
 }
 
@@ -217,12 +241,22 @@ func (b *builder) pointerSlot(name string, p cfi.Pointer) target {
 	return b.resolveAddress(name, at)
 }
 
-// layAnnex gives the parts of the annex their addresses, builds the unwind
-// tables and fills the fields.
+// layAnnex gives every part of the annex its address, builds the unwind tables
+// and makes the pieces.
 func (b *builder) layAnnex() {
 	a := &b.annex
-	a.base[ReadOnly] = pageUp(b.New.ImageEnd()) + PageSize
+	a.base[ReadOnly] = pageUp(a.base[ReadExec] + module.Addr(len(a.bytes[ReadExec])))
 	tables := a.reserve(ReadOnly, 0, 8, 0)
+	for i := range b.frames {
+		if f := &b.frames[i]; f.LSDA != 0 {
+			for r, at := range b.copies {
+				if uint64(r.Start) == f.LSDA {
+					f.LSDA = uint64(a.address(at))
+					break
+				}
+			}
+		}
+	}
 	u, err := cfi.Build(uint64(a.address(tables)), b.frames)
 	if err != nil {
 		b.refuse(diff.Undecodable, b.New.Name, "unwind tables: %v", err)
@@ -233,91 +267,51 @@ func (b *builder) layAnnex() {
 	for _, p := range u.Personalities {
 		b.out.Fixups = append(b.out.Fixups, Fixup{At: module.Addr(p.At), Kind: RelBaseline, Target: module.Addr(p.Target)})
 	}
-	next := a.base[ReadOnly]
-	for p := range a.bytes {
-		a.base[p] = next
-		n := pageUp(module.Addr(len(a.bytes[p])))
-		next += n
-		for module.Addr(len(a.bytes[p])) < n {
-			fill := byte(0)
-			if Prot(p) == ReadExec {
-				fill = 0xcc
-			}
-			a.bytes[p] = append(a.bytes[p], fill)
-		}
-		if n > 0 {
-			b.out.Pieces = append(b.out.Pieces, Piece{Addr: a.base[p], Prot: Prot(p), Bytes: a.bytes[p]})
+	a.base[ReadWrite] = pageUp(a.base[ReadOnly] + module.Addr(len(a.bytes[ReadOnly])))
+	code := slices.Concat(fill(nil, int(a.base[ReadExec]-PageSize), 0xcc), a.bytes[ReadExec])
+	for _, p := range []Piece{
+		{Addr: PageSize, Prot: ReadExec, Bytes: fill(code, -1, 0xcc)},
+		{Addr: a.base[ReadOnly], Prot: ReadOnly, Bytes: fill(a.bytes[ReadOnly], -1, 0)},
+		{Addr: a.base[ReadWrite], Prot: ReadWrite, Bytes: fill(a.bytes[ReadWrite], -1, 0)},
+	} {
+		if len(p.Bytes) > 0 {
+			b.out.Pieces = append(b.out.Pieces, p)
 		}
 	}
-	for _, r := range a.relative {
-		d := int64(a.address(r.to.annex)) - int64(a.address(r.end))
-		binary.LittleEndian.PutUint32(a.bytes[r.at.prot][r.at.off:], uint32(int32(d)))
+	b.fillLinks()
+}
+
+// fill extends b to n bytes; -1: to whole pages.
+func fill(b []byte, n int, with byte) []byte {
+	if n < 0 {
+		n = int(pageUp(module.Addr(len(b))))
 	}
-	for _, l := range a.links {
-		f := Fixup{At: a.address(l.at), Kind: AbsImport, Import: l.imp, Target: l.to.addr}
+	for len(b) < n {
+		b = append(b, with)
+	}
+	return b
+}
+
+// fillLinks writes the 64-bit fields and lists their fixups.
+func (b *builder) fillLinks() {
+	for _, l := range b.annex.links {
+		f := Fixup{At: b.annex.address(l.at), Kind: AbsImport, Import: l.imp}
 		if l.imp < 0 {
-			f.Kind, f.Import = AbsOverlay, 0
+			f.Kind, f.Import, f.Target = AbsOverlay, 0, l.to.addr
 			switch l.to.where {
 			case inBaseline:
 				f.Kind = AbsBaseline
 			case inAnnex:
-				f.Target = a.address(l.to.annex)
+				f.Target = b.annex.address(l.to.annex)
+			case inBlob:
+				f.Target = b.annex.address(b.blobAt(l.to.addr))
+			case inOverlay:
+				f.Target = b.at(l.to.addr)
 			}
 		}
-		binary.LittleEndian.PutUint64(a.bytes[l.at.prot][l.at.off:], uint64(f.Target))
+		binary.LittleEndian.PutUint64(b.out.field(f.At, 8), uint64(f.Target))
 		b.out.Fixups = append(b.out.Fixups, f)
 	}
 }
 
 func pageUp(a module.Addr) module.Addr { return (a + PageSize - 1) &^ (PageSize - 1) }
-
-// layPages makes the pieces of the fixed build's own pages: included code,
-// the rest of those pages int3, and read-only data whole pages at a time.
-func layPages(m *module.Module, code, consts []module.Range) []Piece {
-	pages := make(map[module.Addr]*Piece)
-	each := func(r module.Range, prot Prot, fill func(p *Piece, r module.Range)) {
-		for a := r.Start &^ (PageSize - 1); a < r.End; a += PageSize {
-			p := pages[a]
-			if p == nil {
-				p = &Piece{Addr: a, Prot: prot, Bytes: make([]byte, PageSize)}
-				pages[a] = p
-				if prot == ReadExec {
-					for i := range p.Bytes {
-						p.Bytes[i] = 0xcc
-					}
-				}
-			}
-			fill(p, module.Range{Start: max(r.Start, a), End: min(r.End, a+PageSize)})
-		}
-	}
-	copyIn := func(p *Piece, r module.Range) { copy(p.Bytes[r.Start-p.Addr:], m.Bytes(r)) }
-	for _, r := range code {
-		each(r, ReadExec, copyIn)
-	}
-	for _, r := range consts {
-		each(r, ReadOnly, func(p *Piece, r module.Range) {
-			if p.Prot == ReadOnly {
-				// What else the page holds is constant too; an object that
-				// reaches further than was seen is then still whole.
-				if s := m.SectionAt(r.Start); s != nil {
-					r = module.Range{Start: max(s.Start, p.Addr), End: min(s.End, p.Addr+PageSize)}
-				}
-			}
-			copyIn(p, r)
-		})
-	}
-	var out []Piece
-	for _, p := range pages {
-		out = append(out, *p)
-	}
-	slices.SortFunc(out, func(a, b Piece) int { return int(int64(a.Addr) - int64(b.Addr)) })
-	merged := out[:0]
-	for _, p := range out {
-		if n := len(merged); n > 0 && merged[n-1].Prot == p.Prot && merged[n-1].Addr+module.Addr(len(merged[n-1].Bytes)) == p.Addr {
-			merged[n-1].Bytes = append(merged[n-1].Bytes, p.Bytes...)
-			continue
-		}
-		merged = append(merged, p)
-	}
-	return merged
-}

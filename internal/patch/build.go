@@ -9,6 +9,7 @@ import (
 	"hotpatch/internal/diff"
 	"hotpatch/internal/module"
 	"hotpatch/internal/module/cfi"
+	"hotpatch/internal/module/x86"
 )
 
 // Build makes the patch that a comparison allows. It returns reasons instead
@@ -19,6 +20,7 @@ func Build(r *diff.Result, tool string) (*Patch, []diff.Reason, error) {
 		return nil, r.Reasons, nil
 	}
 	b := newBuilder(r, tool)
+	b.place()
 	for _, c := range r.Changes {
 		b.function(c)
 	}
@@ -36,37 +38,48 @@ func Build(r *diff.Result, tool string) (*Patch, []diff.Reason, error) {
 	return b.out, nil, nil
 }
 
-// builder gathers the overlay. Places in the annex are known only once all
-// references are, so fields that lead there are kept until link.
+// builder gathers the overlay. Code has its place from the beginning; the
+// places of what lies behind it are known only once all references are, so
+// fields that lead there are kept until link.
 type builder struct {
 	*diff.Result
 	out      *Patch
 	reasons  []diff.Reason
 	included map[*module.Func]bool
-	code     []module.Range // of included functions
-	consts   []module.Range // read-only data that comes along
+	code     []movedCode // by from.Start
+	codeEnd  module.Addr
 	puts     []put
 	annex    annex
 	slots    map[string]annexAt // new GOT slots, by SlotKey
 	stubs    map[string]annexAt
 	fresh    map[module.Addr]annexAt // stretches of new variables, by start
 	copies   map[module.Range]annexAt
-	oldSlots map[string]module.Addr // the baseline's slots and stubs, by SlotKey
+	blobs    []blob
+	tables   map[module.Addr]annexAt // jump tables
+	oldSlots map[string]module.Addr  // the baseline's slots and stubs, by SlotKey
 	oldStubs map[string]module.Addr
 	oldText  map[string]module.Addr
+	tableAt  map[module.Addr]bool
 	frames   []cfi.Frame
 }
 
-// put is a 32-bit field relative to end, which is to lead to the target.
+// movedCode is a range of the fixed build's code and where the overlay has it.
+type movedCode struct {
+	from module.Range
+	to   module.Addr
+}
+
+// put is a 32-bit field, relative to end, that is to lead to the target.
+// Overlay addresses, or places in the annex.
 type put struct {
-	at, end module.Addr
+	at, end annexAt
 	to      target
 }
 
 // target is where a field has to lead.
 type target struct {
 	where whereabouts
-	addr  module.Addr // fixed image address (inOverlay), baseline image address (inBaseline)
+	addr  module.Addr // inOverlay, inBlob: fixed image address; inBaseline: baseline image address
 	annex annexAt     // inAnnex
 }
 
@@ -77,13 +90,14 @@ const (
 	inOverlay
 	inBaseline
 	inAnnex
+	inBlob
 )
 
 func newBuilder(r *diff.Result, tool string) *builder {
 	b := &builder{
 		Result: r, included: make(map[*module.Func]bool),
 		slots: make(map[string]annexAt), stubs: make(map[string]annexAt), fresh: make(map[module.Addr]annexAt),
-		copies:   make(map[module.Range]annexAt),
+		copies: make(map[module.Range]annexAt), tables: make(map[module.Addr]annexAt),
 		oldSlots: make(map[string]module.Addr), oldStubs: make(map[string]module.Addr),
 		out: &Patch{
 			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(),
@@ -118,28 +132,117 @@ func (b *builder) refuse(code diff.Code, name, format string, args ...any) targe
 	return target{}
 }
 
+// place packs the included code, each part aligned as the fixed build has it.
+func (b *builder) place() {
+	const align = 64 // what compilers align loops and entries to, at most
+	next := module.Addr(PageSize)
+	for _, c := range b.Changes {
+		for _, r := range c.New.Ranges {
+			next += (r.Start - next) % align
+			b.code = append(b.code, movedCode{r, next})
+			next += module.Addr(r.Len())
+		}
+	}
+	b.codeEnd = next
+	b.annex.base[ReadExec] = (next + 15) &^ 15
+	slices.SortFunc(b.code, func(x, y movedCode) int { return int(int64(x.from.Start) - int64(y.from.Start)) })
+}
+
+// at is where the overlay has the included code that the fixed build has at a.
+func (b *builder) at(a module.Addr) module.Addr {
+	i, ok := slices.BinarySearchFunc(b.code, a, func(m movedCode, a module.Addr) int { return int(int64(m.from.Start) - int64(a)) })
+	if !ok {
+		i--
+	}
+	return b.code[i].to + (a - b.code[i].from.Start)
+}
+
+// code is the overlay address of included code, as a place.
+func (b *builder) codeAt(a module.Addr) annexAt { return annexAt{prot: inCode, off: uint64(b.at(a))} }
+
 // function includes one changed or added function.
 func (b *builder) function(c diff.Change) {
 	f := c.New
-	info := Function{Name: f.Name, Change: Added, Why: c.Why, Ranges: f.Ranges}
+	info := Function{Name: f.Name, Change: Added, Why: c.Why, Fixed: f.Ranges}
+	for _, r := range f.Ranges {
+		at := b.at(r.Start)
+		info.Ranges = append(info.Ranges, module.Range{Start: at, End: at + module.Addr(r.Len())})
+	}
 	if c.Old != nil {
 		info.Change, info.Old = Changed, c.Old.Entry()
 		b.steer(c)
 		info.Steered = true
 	}
 	b.out.Functions = append(b.out.Functions, info)
-	b.code = append(b.code, f.Ranges...)
+	for _, t := range f.Tables {
+		b.tables[t.Addr] = b.annex.reserve(ReadOnly, uint64(4*len(t.Targets)), 4, 0)
+	}
 	for i := range f.Refs {
 		r := &f.Refs[i]
-		t := b.resolve(f, r)
-		end := r.At + module.Addr(r.InstLen)
-		b.puts = append(b.puts, put{r.At + module.Addr(r.FieldOff), end, t})
+		b.puts = append(b.puts, put{b.codeAt(r.At + module.Addr(r.FieldOff)), b.codeEndOf(r.At, r.InstLen), b.resolve(f, r)})
 	}
+	b.acrossParts(f)
 	for _, t := range f.Tables {
-		b.consts = append(b.consts, module.Range{Start: t.Addr, End: t.Addr + module.Addr(4*len(t.Targets))})
+		b.jumpTable(t)
 	}
 	for _, fde := range f.FDEs {
 		b.frame(f, fde)
+	}
+}
+
+func (b *builder) codeEndOf(at module.Addr, n uint8) annexAt {
+	return annexAt{prot: inCode, off: uint64(b.at(at)) + uint64(n)}
+}
+
+// acrossParts points the branches from one part of a function to another to
+// its new place, and makes sure that no part runs on into what follows it.
+func (b *builder) acrossParts(f *module.Func) {
+	var last *module.Instr
+	body := b.New.Body(f)
+	for i := range body {
+		in := &body[i]
+		from := f.PlaceOf(in.At)
+		if last != nil && from.Part != f.PlaceOf(last.At).Part {
+			b.endsPart(f, last)
+		}
+		last = in
+		if in.Ref >= 0 || !in.Relative() {
+			continue
+		}
+		t := module.Addr(in.Target(uint64(in.At)))
+		if to := f.PlaceOf(t); to.Part == from.Part {
+			continue
+		}
+		if in.DispLen != 4 || !f.Contains(t) {
+			b.refuse(diff.ShortBranch, f.Name, "an 8-bit branch at %v leaves its part of the function", in.At)
+			continue
+		}
+		b.puts = append(b.puts, put{b.codeAt(in.At + module.Addr(in.DispOff)), b.codeEndOf(in.At, in.Len), target{where: inOverlay, addr: t}})
+	}
+	if last != nil {
+		b.endsPart(f, last)
+	}
+}
+
+// endsPart refuses code that runs on behind its end. A call may be the last
+// instruction: of a function that does not return.
+func (b *builder) endsPart(f *module.Func, in *module.Instr) {
+	switch in.Kind {
+	case x86.Jmp, x86.JmpInd, x86.Ret, x86.Trap, x86.Call, x86.CallInd, x86.Int3:
+	default:
+		b.refuse(diff.Undecodable, f.Name, "runs on behind its end at %v", in.At)
+	}
+}
+
+// jumpTable writes a table of offsets anew, for its own new place and the code's.
+func (b *builder) jumpTable(t module.JumpTable) {
+	old := b.New.Bytes(module.Range{Start: t.Addr, End: t.Addr + module.Addr(4*len(t.Targets))})
+	table := b.tables[t.Addr]
+	for i := range t.Targets {
+		to := t.Addr + module.Addr(int64(int32(binary.LittleEndian.Uint32(old[4*i:]))))
+		at := table
+		at.off += uint64(4 * i)
+		b.puts = append(b.puts, put{at, table, target{where: inOverlay, addr: to}})
 	}
 }
 
@@ -155,7 +258,7 @@ func (b *builder) steer(c diff.Change) {
 			b.refuse(diff.NoEntryRoom, c.New.Name, "%v", err)
 			continue
 		}
-		b.out.Steers = append(b.out.Steers, Steer{Name: c.New.Name, At: at, To: c.New.Entries[i], Old: old})
+		b.out.Steers = append(b.out.Steers, Steer{Name: c.New.Name, At: at, To: b.at(c.New.Entries[i]), Old: old})
 	}
 }
 
@@ -184,22 +287,29 @@ func (b *builder) old() {
 	}
 }
 
-// link lays out the annex, fills the pieces and writes every field.
+// link lays out everything, fills the pieces and writes every field.
 func (b *builder) link() {
+	b.placeBlobs()
 	b.layAnnex()
-	b.out.Pieces = append(layPages(b.New, b.code, b.consts), b.out.Pieces...)
+	for _, m := range b.code {
+		copy(b.out.field(m.to, int(m.from.Len())), b.New.Bytes(m.from))
+	}
 	for _, p := range b.puts {
-		to := p.to.addr
+		at, end, to := b.annex.address(p.at), b.annex.address(p.end), p.to.addr
 		switch p.to.where {
+		case inOverlay:
+			to = b.at(to)
 		case inAnnex:
 			to = b.annex.address(p.to.annex)
+		case inBlob:
+			to = b.annex.address(b.blobAt(to))
 		case inBaseline:
-			b.out.Fixups = append(b.out.Fixups, Fixup{At: p.at, Kind: RelBaseline, Target: to})
+			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelBaseline, Target: to})
 		}
-		d := int64(to) - int64(p.end)
-		field := b.out.field(p.at, 4)
+		d := int64(to) - int64(end)
+		field := b.out.field(at, 4)
 		if field == nil || int64(int32(d)) != d {
-			b.refuse(diff.UnsupportedModule, b.New.Name, "a reference at %v spans more than 2 GiB", p.at)
+			b.refuse(diff.UnsupportedModule, b.New.Name, "a reference at %v spans more than 2 GiB", at)
 			continue
 		}
 		binary.LittleEndian.PutUint32(field, uint32(d))

@@ -36,8 +36,7 @@ type meta struct {
 }
 
 // Encode writes the patch file and sets p.ID to its digest. It is an ELF
-// shared object: its sections are the pieces of the overlay at the fixed
-// build's addresses, with a symbol for each function, and .hotpatch, a JSON
+// shared object: its sections are the pieces of the overlay, with a symbol for each function, and .hotpatch, a JSON
 // document with everything else.
 func (p *Patch) Encode() ([]byte, error) {
 	js, err := json.MarshalIndent(meta{Format, p}, "", " ")

@@ -52,8 +52,8 @@ const (
 // A Piece is a run of whole pages of the overlay. Pieces are sorted by Addr and
 // do not overlap; the address space between them stays unmapped (PROT_NONE).
 type Piece struct {
-	// Addr is page-aligned, in the fixed build's image addresses: piece
-	// address + overlay bias = address in the process.
+	// Addr is page-aligned, in the overlay's own address space: piece address +
+	// overlay bias = address in the process.
 	Addr  module.Addr
 	Prot  Prot
 	Bytes []byte `json:"-"` // length is a multiple of PageSize
@@ -84,10 +84,10 @@ func (k FixupKind) String() string {
 // A Fixup is one field of a piece that depends on where things lie in the
 // process. The field already holds the value for B = O = 0.
 type Fixup struct {
-	At     module.Addr // first byte of the field, fixed build's image address
+	At     module.Addr // first byte of the field, overlay address
 	Kind   FixupKind
 	Import int         // index into Patch.Imports, for AbsImport
-	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), fixed image address (AbsOverlay)
+	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), overlay address (AbsOverlay)
 }
 
 // An Import is a symbol that the fixed code needs and the baseline never
@@ -103,7 +103,7 @@ type Import struct {
 type Steer struct {
 	Name string      // for people: symbol or func_<addr>
 	At   module.Addr // baseline image address of the first overwritten byte (after endbr64)
-	To   module.Addr // fixed image address in the overlay that the jump leads to
+	To   module.Addr // overlay address that the jump leads to
 	Old  JumpBytes   // the baseline's bytes at At
 }
 
@@ -130,7 +130,8 @@ type Function struct {
 	Name    string
 	Change  Change
 	Why     string         // e.g. "body differs", "calls another function at 0x1234"
-	Ranges  []module.Range // fixed image addresses
+	Ranges  []module.Range // in the overlay
+	Fixed   []module.Range // in the fixed build's image
 	Old     module.Addr    // its entry in the baseline, 0 when added
 	Steered bool
 }
@@ -157,7 +158,7 @@ type Patch struct {
 	Old        []OldFunc
 	Functions  []Function
 	Omissions  []Omission
-	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, fixed image address; 0 when none
+	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, overlay address; 0 when none
 	// Escapes: addresses of overlay code may come to lie in the program's own
 	// data, so that the overlay has to stay mapped after a rollback.
 	Escapes bool
@@ -177,7 +178,7 @@ type ID string
 // Short is the first 12 digits.
 func (id ID) Short() string { return string(id[:min(12, len(id))]) }
 
-// Span is the range of fixed image addresses from the first page of the first
+// Span is the range of overlay addresses from the first page of the first
 // piece to the end of the last: the address space that the overlay reserves.
 func (p *Patch) Span() module.Range {
 	if len(p.Pieces) == 0 {

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"debug/elf"
+	"encoding/binary"
 
 	"hotpatch/internal/diff"
 	"hotpatch/internal/module"
@@ -17,7 +18,7 @@ func (b *builder) resolve(f *module.Func, r *module.Ref) target {
 	}
 	for _, table := range f.Tables {
 		if table.Addr == t {
-			return target{where: inOverlay, addr: t}
+			return target{where: inAnnex, annex: b.tables[t]}
 		}
 	}
 	s := b.New.SectionAt(t)
@@ -33,7 +34,7 @@ func (b *builder) resolve(f *module.Func, r *module.Ref) target {
 	if s.Write {
 		return b.resolveData(f.Name, t)
 	}
-	return b.resolveConst(t, r.MemSize)
+	return b.resolveConst(f.Name, t, r.MemSize)
 }
 
 // beyond resolves an address outside all sections: the end of one.
@@ -163,42 +164,55 @@ func (b *builder) resolveData(name string, t module.Addr) target {
 
 // resolveConst resolves a reference to read-only data: the baseline's where
 // the content is the same, else a copy that comes along.
-func (b *builder) resolveConst(t module.Addr, size uint8) target {
+func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 	if o, ok := b.OldConstant(t); ok {
 		return target{where: inBaseline, addr: o}
 	}
-	if text := b.New.Text(t); text != "" {
-		if o, ok := b.baselineText()[text]; ok {
+	if size > 0 {
+		align := uint64(1)
+		for align < uint64(size) && align < 64 {
+			align *= 2
+		}
+		return target{where: inAnnex, annex: b.constCopy(t, uint64(size), align)}
+	}
+	if b.New.OnlyText(t) {
+		n := uint64(b.New.NextAnchor(t+module.Addr(len(b.New.Text(t)))) - t)
+		if o, ok := b.baselineText()[string(b.New.Bytes(module.Range{Start: t, End: t + module.Addr(n)}))]; ok {
 			return target{where: inBaseline, addr: o}
 		}
+		align := min(32, uint64(t&-t))
+		return target{where: inAnnex, annex: b.constCopy(t, n, max(align, 1))}
 	}
-	if n, align, ok := b.extent(t, size); ok {
-		return target{where: inAnnex, annex: b.constCopy(t, n, align)}
+	r := module.Range{Start: t, End: b.New.ObjectEnd(t)}
+	if b.offsets(r) {
+		return b.refuse(diff.ConstantData, name, "the table at %v seems to hold offsets to texts or functions", t)
 	}
-	b.consts = append(b.consts, module.Range{Start: t, End: b.New.NextAnchor(t)})
+	b.consts = append(b.consts, r)
 	return target{where: inOverlay, addr: t}
 }
 
-// extent is the length and alignment of a read-only object where they are
-// certain: what one load reads, and a text with nothing behind it. Anything
-// else keeps its page, so that it is whole however long it is.
-func (b *builder) extent(t module.Addr, size uint8) (n, align uint64, ok bool) {
-	if size > 0 {
-		for align = 1; align < uint64(size) && align < 64; align *= 2 {
+// offsets reports whether an object starts like a table of offsets from its
+// own address to texts or functions, which would lead astray in a copy.
+func (b *builder) offsets(r module.Range) bool {
+	n := 0
+	for at := r.Start; at+4 <= r.End; at += 4 {
+		to := r.Start + module.Addr(int64(int32(binary.LittleEndian.Uint32(b.New.Bytes(module.Range{Start: at, End: at + 4})))))
+		s := b.New.SectionAt(to)
+		switch {
+		case s == nil:
+			return n > 1
+		case s.Exec:
+			if f := b.New.FuncAt(to); f == nil || f.Entry() != to {
+				return n > 1
+			}
+		default:
+			if before := b.New.Bytes(module.Range{Start: to - 1, End: to}); before == nil || before[0] != 0 || b.New.Text(to) == "" {
+				return n > 1
+			}
 		}
-		return uint64(size), align, true
+		n++
 	}
-	text := b.New.Text(t)
-	if text == "" {
-		return 0, 0, false
-	}
-	end := t + module.Addr(len(text)) + 1
-	for _, ch := range b.New.Bytes(module.Range{Start: end, End: max(end, b.New.NextAnchor(end-1))}) {
-		if ch != 0 {
-			return 0, 0, false
-		}
-	}
-	return uint64(len(text)) + 1, 1, true
+	return n > 1
 }
 
 // constCopy puts a copy of n bytes of read-only data into the annex.
@@ -213,7 +227,8 @@ func (b *builder) constCopy(t module.Addr, n, align uint64) annexAt {
 	return at
 }
 
-// baselineText finds the texts that code of the baseline refers to.
+// baselineText finds the texts that code of the baseline refers to, with the
+// zeros behind them and nothing else.
 func (b *builder) baselineText() map[string]module.Addr {
 	if b.oldText != nil {
 		return b.oldText
@@ -225,10 +240,14 @@ func (b *builder) baselineText() map[string]module.Addr {
 			continue
 		}
 		for _, a := range b.Old.AnchorsIn(s.Range) {
-			// Nothing but the text: what follows belongs to the next object.
-			text := b.Old.Text(a)
-			if _, dup := b.oldText[text]; text != "" && !dup && b.Old.NextAnchor(a) <= a+module.Addr(len(text)+16) {
-				b.oldText[text] = a
+			if !b.Old.OnlyText(a) {
+				continue
+			}
+			text := b.Old.Bytes(module.Range{Start: a, End: b.Old.NextAnchor(a + module.Addr(len(b.Old.Text(a))))})
+			for n := len(b.Old.Text(a)) + 1; n <= len(text); n++ {
+				if _, dup := b.oldText[string(text[:n])]; !dup {
+					b.oldText[string(text[:n])] = a
+				}
 			}
 		}
 	}
