@@ -220,7 +220,31 @@ func (m *Module) addGap(r Range) {
 	}
 	g := &Func{Ranges: []Range{p.Range}, Gap: true, id: -1, Name: fmt.Sprintf("gap_%x", uint64(r.Start))}
 	m.canon(g, []*part{&p})
+	m.dropEndOfData(g)
 	m.Gaps = append(m.Gaps, g)
+}
+
+// dropEndOfData forgets the addresses in a gap that mean the end of .data, not
+// the object that happens to lie there: GCC's start code (crtstuff.c,
+// register_tm_clones and deregister_tm_clones) compares __TMC_LIST__ with
+// __TMC_END__, both of them the end of an empty table of 8-byte alignment that
+// is linked behind .data.
+func (m *Module) dropEndOfData(g *Func) {
+	data := m.Section(".data")
+	if data == nil {
+		return
+	}
+	end := (data.End + 7) &^ 7
+	ends := func(i int) bool {
+		return i >= 0 && i < len(g.Refs) && g.Refs[i].Kind == RefAddress && g.Refs[i].Target == end
+	}
+	kept := make([]Ref, 0, len(g.Refs))
+	for i := range g.Refs {
+		if !ends(i) || !ends(i-1) && !ends(i+1) {
+			kept = append(kept, g.Refs[i])
+		}
+	}
+	g.Refs = kept
 }
 
 // Padding is the number of leading bytes of code that are alignment: NOPs, int3 and zeros.
