@@ -112,7 +112,7 @@ func (b *builder) resolveAddress(name string, t module.Addr) target {
 	case s.Write:
 		return b.resolveData(name, t)
 	}
-	return b.resolveConst(t, 0)
+	return b.resolveConst(name, t, 0)
 }
 
 func (b *builder) importOf(r module.Reloc) int {

@@ -13,32 +13,6 @@ type blob struct {
 	at   annexAt
 }
 
-// uncertainEnd is how far an object at t may reach: over addresses that
-// something refers to, which may be inside it, up to the next text, jump table
-// or section end, but not further than a page behind the first of them.
-func (b *builder) uncertainEnd(t module.Addr) module.Addr {
-	s := b.New.SectionAt(t)
-	end := b.New.NextAnchor(t + module.Addr(len(b.New.Text(t))))
-	for most := end + PageSize; end < s.End && end < most; end = b.New.NextAnchor(end) {
-		if b.New.Text(end) != "" || b.isTable(end) {
-			break
-		}
-	}
-	return end
-}
-
-func (b *builder) isTable(a module.Addr) bool {
-	if b.tableAt == nil {
-		b.tableAt = make(map[module.Addr]bool)
-		for _, f := range b.New.Funcs {
-			for _, t := range f.Tables {
-				b.tableAt[t.Addr] = true
-			}
-		}
-	}
-	return b.tableAt[a]
-}
-
 // placeBlobs merges the blobs and gives them their places.
 func (b *builder) placeBlobs() {
 	const align = 64 // what compilers give to large constants

@@ -59,7 +59,6 @@ type builder struct {
 	oldSlots map[string]module.Addr  // the baseline's slots and stubs, by SlotKey
 	oldStubs map[string]module.Addr
 	oldText  map[string]module.Addr
-	tableAt  map[module.Addr]bool
 	frames   []cfi.Frame
 }
 
@@ -177,10 +176,13 @@ func (b *builder) function(c diff.Change) {
 	for _, t := range f.Tables {
 		b.tables[t.Addr] = b.annex.reserve(ReadOnly, uint64(4*len(t.Targets)), 4, 0)
 	}
+	targets := make([]target, len(f.Refs))
 	for i := range f.Refs {
 		r := &f.Refs[i]
-		b.puts = append(b.puts, put{b.codeAt(r.At + module.Addr(r.FieldOff)), b.codeEndOf(r.At, r.InstLen), b.resolve(f, r)})
+		targets[i] = b.resolve(f, r)
+		b.puts = append(b.puts, put{b.codeAt(r.At + module.Addr(r.FieldOff)), b.codeEndOf(r.At, r.InstLen), targets[i]})
 	}
+	b.checkEnds(f, targets)
 	b.acrossParts(f)
 	for _, t := range f.Tables {
 		b.jumpTable(t)

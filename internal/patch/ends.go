@@ -36,6 +36,10 @@ func (b *builder) checkEnds(f *module.Func, targets []target) {
 		if t.addr > s.End || b.New.SectionAt(t.addr) != nil && b.New.SectionAt(t.addr) != s {
 			continue // not even the end of the section
 		}
+		if p.to.where == inBlob && t.to.where == inBlob {
+			b.blobs = append(b.blobs, blob{from: module.Range{Start: p.addr, End: t.addr}}) // keeps them together
+			continue
+		}
 		if p.to.where == t.to.where && b.distance(p.to, t.to) == t.addr-p.addr || b.apart(p.addr, t.addr, s) || b.follows(t.addr, p.to, t.to, s) {
 			continue
 		}

@@ -187,8 +187,8 @@ func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 	if b.offsets(r) {
 		return b.refuse(diff.ConstantData, name, "the table at %v seems to hold offsets to texts or functions", t)
 	}
-	b.consts = append(b.consts, r)
-	return target{where: inOverlay, addr: t}
+	b.blobs = append(b.blobs, blob{from: r})
+	return target{where: inBlob, addr: t}
 }
 
 // offsets reports whether an object starts like a table of offsets from its
