@@ -14,13 +14,13 @@ type unit struct {
 	patch   *patch.Patch
 	mod     process.Module
 	over    process.Addr   // bias of the overlay
-	room    process.Range  // what is reserved: overlay, header page, a page that stays empty
+	room    process.Range  // what is reserved: overlay, a page that stays empty
 	imports []process.Addr // of patch.Imports
 	pieces  [][]byte       // with the fixups applied
 	prev    *UnitRecord    // the patch of this module that is replaced
 }
 
-func (u *unit) header() process.Addr { return u.room.End - 2*page }
+func (u *unit) header() process.Addr { return u.at(uint64(u.patch.Header)) }
 
 // at is where an address of the fixed build lies in the process.
 func (u *unit) at(a uint64) process.Addr { return u.over + process.Addr(a) }

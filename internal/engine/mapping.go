@@ -73,8 +73,7 @@ func (t *txn) mapUnit(u *unit) error {
 		calls = append(calls, mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED))
 		i = j
 	}
-	h := process.Range{Start: u.header(), End: u.header() + page}
-	return t.remote(append(calls, mmap("header", h, unix.PROT_READ, unix.MAP_FIXED)))
+	return t.remote(calls)
 }
 
 // unmapMade undoes mapAll.
@@ -105,7 +104,7 @@ func (t *txn) writeAll() error {
 				return err
 			}
 		}
-		h, err := header(&t.rec.Pending[i], t.finder)
+		h, err := header(&t.rec.Pending[i], t.finder, int(u.patch.HeaderLen))
 		if err != nil {
 			return err
 		}
@@ -123,7 +122,7 @@ func (t *txn) tellFinder(u *unit, r *UnitRecord) (err error) {
 			lm = l.linkMap
 		}
 	}
-	r.Finder, err = t.finder.add(t.p, t.put, process.Range{Start: u.room.Start, End: u.header()}, lm, u.at(uint64(u.patch.EHFrameHdr)))
+	r.Finder, err = t.finder.add(t.p, t.put, process.Range{Start: u.room.Start, End: u.room.End - page}, lm, u.at(uint64(u.patch.EHFrameHdr)))
 	return err
 }
 
@@ -169,37 +168,49 @@ type headerBody struct {
 	FinderPage process.Addr `json:"finder_page,omitempty"`
 }
 
-// header is the page that tells children of fork, which have no record of
-// their own, what they inherited.
-func header(r *UnitRecord, f *FinderRecord) ([]byte, error) {
+// headerTail is what a header ends with: the magic, the length of the document
+// at its start and its own length.
+const headerTail = len(headerMagic) + 8
+
+// header tells children of fork, which have no record of their own, what they
+// inherited. It ends where the overlay's read-only pages end.
+func header(r *UnitRecord, f *FinderRecord, size int) ([]byte, error) {
 	h := headerBody{Format: 1, UnitRecord: *r}
 	h.Steers = nil
 	if f != nil {
 		h.FinderPage = f.Page
 	}
 	js, err := json.Marshal(h)
-	if err != nil {
-		return nil, fmt.Errorf("write header: %w", err)
+	if err == nil && len(js) > size-headerTail {
+		h.Path = "" // the place of the module says enough
+		js, err = json.Marshal(h)
 	}
-	if len(js) > page-16 {
-		h.Imports = nil
-		if js, err = json.Marshal(h); err != nil || len(js) > page-16 {
-			return nil, fmt.Errorf("write header: %d bytes do not fit (%w)", len(js), err)
-		}
+	if err != nil || len(js) > size-headerTail {
+		return nil, fmt.Errorf("write header: %d bytes do not fit (%w)", len(js), err)
 	}
-	b := make([]byte, page)
-	copy(b, headerMagic)
-	binary.LittleEndian.PutUint32(b[8:], uint32(len(js)))
-	copy(b[16:], js)
+	b := make([]byte, size)
+	copy(b, js)
+	tail := b[size-headerTail:]
+	copy(tail, headerMagic)
+	binary.LittleEndian.PutUint32(tail[len(headerMagic):], uint32(len(js)))
+	binary.LittleEndian.PutUint32(tail[len(headerMagic)+4:], uint32(size))
 	return b, nil
 }
 
-func parseHeader(b []byte) (h headerBody, ok bool) {
-	if len(b) < page || string(b[:8]) != headerMagic {
+// readHeader reads the header that ends at end, if there is one.
+func readHeader(p *process.Process, end process.Addr) (h headerBody, ok bool) {
+	const most = 1 << 20 // bytes
+	var tail [headerTail]byte
+	if p.Read(end-process.Addr(headerTail), tail[:]) != nil || string(tail[:len(headerMagic)]) != headerMagic {
 		return h, false
 	}
-	n := binary.LittleEndian.Uint32(b[8:])
-	if n > page-16 || json.Unmarshal(b[16:16+n], &h) != nil || h.Format != 1 {
+	n := binary.LittleEndian.Uint32(tail[len(headerMagic):])
+	size := binary.LittleEndian.Uint32(tail[len(headerMagic)+4:])
+	if size > most || n > size {
+		return h, false
+	}
+	js := make([]byte, n)
+	if p.Read(end-process.Addr(size), js) != nil || json.Unmarshal(js, &h) != nil || h.Format != 1 {
 		return h, false
 	}
 	return h, true

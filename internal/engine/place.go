@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
 
@@ -14,11 +15,12 @@ const (
 
 // place finds room for size bytes so near the module that a signed 32-bit
 // displacement leads from any byte of one to any byte of the other. Room below
-// the module is preferred: above may come the heap. image is the first address
-// of the overlay in its build; an overlay whose bias differs from the module's
-// by about a multiple of 16 MiB is slow (branch predictor aliasing), so such
-// places are passed over.
-func place(maps []process.Mapping, m *process.Module, image, size process.Addr) (process.Addr, bool) {
+// the module is preferred: above may come the heap. Places that are slow, which
+// may be nil, are passed over.
+func place(maps []process.Mapping, m *process.Module, size process.Addr, slow func(process.Addr) bool) (process.Addr, bool) {
+	if slow == nil {
+		slow = func(process.Addr) bool { return false }
+	}
 	lo, hi := process.Addr(lowest), m.Span.Start+reach
 	if m.Span.End > reach+lowest {
 		lo = m.Span.End - reach
@@ -30,7 +32,7 @@ func place(maps []process.Mapping, m *process.Module, image, size process.Addr) 
 	for _, n := range append(maps, process.Mapping{Range: process.Range{Start: 1<<47 - page, End: 1<<47 - page}}) {
 		gap.End = n.Start
 		if n.Start >= gap.Start {
-			if a, ok := fit(gap, heap, lo, hi, m, image, size); ok {
+			if a, ok := fit(gap, heap, lo, hi, m, size, slow); ok {
 				d := m.Span.Start - a
 				if a > m.Span.Start {
 					d = 2 * reach // below first
@@ -48,7 +50,7 @@ func place(maps []process.Mapping, m *process.Module, image, size process.Addr) 
 }
 
 // fit finds a place in one gap: at its upper end, since what lies below may grow.
-func fit(gap process.Range, heap bool, lo, hi process.Addr, m *process.Module, image, size process.Addr) (process.Addr, bool) {
+func fit(gap process.Range, heap bool, lo, hi process.Addr, m *process.Module, size process.Addr, slow func(process.Addr) bool) (process.Addr, bool) {
 	room := process.Addr(guard)
 	if heap {
 		room = heapRoom
@@ -57,7 +59,7 @@ func fit(gap process.Range, heap bool, lo, hi process.Addr, m *process.Module, i
 	if gap.Start >= m.Span.End && !heap {
 		// Above the module: the nearest place.
 		for a := start; a+size <= end && a+size > a; a += 16 * guard {
-			if !aliased(a-image, m.Bias) {
+			if !slow(a) {
 				return a, true
 			}
 		}
@@ -67,15 +69,26 @@ func fit(gap process.Range, heap bool, lo, hi process.Addr, m *process.Module, i
 		return 0, false
 	}
 	for a := (end - size) &^ (page - 1); a >= start && a < end; a -= 16 * guard {
-		if !aliased(a-image, m.Bias) {
+		if !slow(a) {
 			return a, true
 		}
 	}
 	return 0, false
 }
 
-// aliased reports whether two biases differ by a multiple of 16 MiB, within 64 KiB.
-func aliased(a, b process.Addr) bool {
-	d := (a - b) & (16<<20 - 1)
-	return d <= 64<<10 || d >= 16<<20-64<<10
+// aliased reports whether an overlay at start is slow: the branch predictor
+// takes a steered entry and new code for each other when their addresses
+// differ by a multiple of 16 MiB, which costs some 50 ns a call.
+func (u *unit) aliased(start process.Addr) bool {
+	const period = 16 << 20
+	over := start - process.Addr(u.patch.Span().Start)
+	for _, s := range u.patch.Steers {
+		for i := range u.patch.Pieces {
+			p := &u.patch.Pieces[i]
+			if d := (u.was(uint64(s.At)) - over - process.Addr(p.Addr)) % period; p.Prot == patch.ReadExec && d < process.Addr(len(p.Bytes)) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -51,7 +51,7 @@ func (t *txn) unitOf(r *UnitRecord) (*unit, error) {
 	}
 	u := &unit{patch: p, over: r.Overlay, room: process.Range{Start: r.Start, End: r.End}, imports: r.Imports}
 	for _, m := range t.mods {
-		if m.Bias == r.Bias && m.Path == r.Path {
+		if m.Bias == r.Bias && (r.Path == "" || m.Path == r.Path) {
 			u.mod = m
 		}
 	}
@@ -76,20 +76,23 @@ func (t *txn) recordedUnits() []*unit {
 // They are hints: only what is then found byte for byte as the stored patch
 // says is believed.
 func (t *txn) inherit() error {
-	var b [page]byte
 	for _, m := range t.maps {
-		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read || t.p.Read(m.End-page, b[:]) != nil {
+		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read {
 			continue
 		}
-		h, ok := parseHeader(b[:])
-		if !ok || h.End != m.End+page {
+		h, ok := readHeader(t.p, m.End)
+		if !ok {
 			continue
 		}
 		r := h.UnitRecord
 		u, err := t.unitOf(&r)
+		if err == nil && u.header()+process.Addr(u.patch.HeaderLen) != m.End {
+			err = &Reason{Code: Differs, Module: u.patch.Module, Detail: "its header lies in another place than it says"}
+		}
 		if err != nil {
 			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
 		}
+		r.Path = u.mod.Path
 		for _, s := range u.patch.Steers {
 			to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
 			r.Steers = append(r.Steers, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
@@ -289,15 +292,14 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 			if err := t.p.Read(a, got); err != nil {
 				return err
 			}
+			if off := u.patch.Header - pc.Addr; pc.Addr <= u.patch.Header && uint64(off) < uint64(len(got)) {
+				clear(got[off:][:u.patch.HeaderLen]) // compared below
+			}
 			if !bytes.Equal(got, u.pieces[j]) {
 				return differs("overlay", a, u.pieces[j], got)
 			}
 		}
-		var b [page]byte
-		if err := t.p.Read(u.header(), b[:]); err != nil {
-			return err
-		}
-		h, ok := parseHeader(b[:])
+		h, ok := readHeader(t.p, u.header()+process.Addr(u.patch.HeaderLen))
 		if !ok || h.Patch != recs[i].Patch || h.Overlay != recs[i].Overlay || h.Bias != recs[i].Bias {
 			return &Reason{Code: Differs, Module: u.patch.Module, Detail: "the header is another"}
 		}

@@ -219,6 +219,10 @@ func (t *txn) match() (err error) {
 				if slices.ContainsFunc(old.Pieces, func(p patch.Piece) bool { return p.Prot == patch.ReadWrite }) {
 					return &Reason{Code: Conflict, Module: u.patch.Module, Detail: "patch " + r.Patch.Short() + " has variables of its own; remove it first"}
 				}
+				stay := slices.DeleteFunc(slices.Clone(t.rec.Units), func(r UnitRecord) bool { return r.Bias == u.mod.Bias })
+				if err := needed(r, stay); err != nil {
+					return err
+				}
 				u.prev = r
 			}
 		}
@@ -232,8 +236,8 @@ func (t *txn) match() (err error) {
 // place finds room for every overlay, and makes the overlays for it.
 func (t *txn) place() error {
 	maps := slices.Clone(t.maps)
-	find := func(m *process.Module, image, size process.Addr) (process.Range, error) {
-		a, ok := place(maps, m, image, size)
+	find := func(m *process.Module, size process.Addr, slow func(process.Addr) bool) (process.Range, error) {
+		a, ok := place(maps, m, size, slow)
 		if !ok {
 			return process.Range{}, &Reason{Code: NoGap, Module: m.Name(), Detail: fmt.Sprintf("no room for %d bytes within 2 GiB", size)}
 		}
@@ -249,12 +253,20 @@ func (t *txn) place() error {
 	}
 	for _, u := range t.units {
 		span := u.patch.Span()
-		room, err := find(&u.mod, process.Addr(span.Start), process.Addr(span.Len())+2*page)
+		room, err := find(&u.mod, process.Addr(span.Len())+page, u.aliased)
 		if err != nil {
 			return err
 		}
 		u.room, u.over = room, room.Start-process.Addr(span.Start)
-		if err := u.resolveAll(t.p, t.order()); err != nil {
+	}
+	others := slices.Clone(t.units)
+	for _, r := range t.recordedUnits() {
+		if !slices.ContainsFunc(t.units, func(u *unit) bool { return u.mod.Bias == r.mod.Bias }) {
+			others = append(others, r)
+		}
+	}
+	for _, u := range t.units {
+		if err := u.resolveAll(t.p, t.order(), others); err != nil {
 			return err
 		}
 		if err := u.relocate(); err != nil {
@@ -265,7 +277,7 @@ func (t *txn) place() error {
 }
 
 // placeFinder prepares the finder unless there is one, or no need of one.
-func (t *txn) placeFinder(find func(*process.Module, process.Addr, process.Addr) (process.Range, error)) error {
+func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.Addr) bool) (process.Range, error)) error {
 	t.res.Unwind = "none"
 	if !slices.ContainsFunc(t.units, func(u *unit) bool { return u.patch.EHFrameHdr != 0 }) {
 		return nil
@@ -279,7 +291,7 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, process.Addr)
 		t.finder = t.rec.Finder
 		return nil
 	}
-	room, err := find(m.Module, 0, page)
+	room, err := find(m.Module, page, nil)
 	if err != nil {
 		return err
 	}

@@ -149,10 +149,9 @@ func (b *builder) newVariables(r module.Range) annexAt {
 	const align = 64 // the largest that compilers give to a variable unasked
 	at := b.annex.reserveLike(ReadWrite, r, align)
 	b.fresh[r.Start] = at
-	if b.New.SectionAt(r.Start).NoBits {
-		return at
+	if !b.New.SectionAt(r.Start).NoBits {
+		copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
 	}
-	copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
 	for _, rel := range b.New.RelocsIn(r) {
 		b.fill(annexAt{ReadWrite, at.off + uint64(rel.Addr-r.Start)}, rel, "new variable at "+rel.Addr.String())
 	}
@@ -267,11 +266,14 @@ func (b *builder) layAnnex() {
 	for _, p := range u.Personalities {
 		b.out.Fixups = append(b.out.Fixups, Fixup{At: module.Addr(p.At), Kind: RelBaseline, Target: module.Addr(p.Target)})
 	}
-	a.base[ReadWrite] = pageUp(a.base[ReadOnly] + module.Addr(len(a.bytes[ReadOnly])))
+	b.out.HeaderLen = uint64(headerLen + 24*len(b.out.Imports))
+	a.bytes[ReadOnly] = fill(fill(a.bytes[ReadOnly], len(a.bytes[ReadOnly])+int(b.out.HeaderLen), 0), -1, 0)
+	a.base[ReadWrite] = a.base[ReadOnly] + module.Addr(len(a.bytes[ReadOnly]))
+	b.out.Header = a.base[ReadWrite] - module.Addr(b.out.HeaderLen)
 	code := slices.Concat(fill(nil, int(a.base[ReadExec]-PageSize), 0xcc), a.bytes[ReadExec])
 	for _, p := range []Piece{
 		{Addr: PageSize, Prot: ReadExec, Bytes: fill(code, -1, 0xcc)},
-		{Addr: a.base[ReadOnly], Prot: ReadOnly, Bytes: fill(a.bytes[ReadOnly], -1, 0)},
+		{Addr: a.base[ReadOnly], Prot: ReadOnly, Bytes: a.bytes[ReadOnly]},
 		{Addr: a.base[ReadWrite], Prot: ReadWrite, Bytes: fill(a.bytes[ReadWrite], -1, 0)},
 	} {
 		if len(p.Bytes) > 0 {
@@ -280,6 +282,9 @@ func (b *builder) layAnnex() {
 	}
 	b.fillLinks()
 }
+
+// headerLen is room for what an installer says of a patch, a path included, in bytes.
+const headerLen = 1024
 
 // fill extends b to n bytes; -1: to whole pages.
 func fill(b []byte, n int, with byte) []byte {

@@ -86,6 +86,9 @@ func Read(data []byte) (*Patch, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrFormat, MaxSize)
 	}
+	if err := bounded(data); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -115,6 +118,38 @@ func Read(data []byte) (*Patch, error) {
 	sum := sha256.Sum256(data)
 	p.ID = ID(hex.EncodeToString(sum[:]))
 	return p, nil
+}
+
+// bounded looks at the section headers alone: their number, and that the
+// sections are plain, short enough and do not share bytes, so that no file
+// takes more memory than a few times its size.
+func bounded(data []byte) error {
+	const most, maxMeta, maxNames = 64, 16 << 20, 1 << 12
+	var h elf.Header64
+	if len(data) < 64 {
+		return errors.New("no ELF header")
+	}
+	if _, err := binary.Decode(data, binary.LittleEndian, &h); err != nil {
+		return err
+	}
+	if h.Ident[elf.EI_CLASS] != byte(elf.ELFCLASS64) || h.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) || h.Phnum != 0 ||
+		h.Shentsize != 64 || h.Shnum == 0 || h.Shnum > most || h.Shoff > uint64(len(data)) || uint64(len(data))-h.Shoff < uint64(h.Shnum)*64 {
+		return fmt.Errorf("%d section headers at %#x", h.Shnum, h.Shoff)
+	}
+	total := uint64(0)
+	for i := range int(h.Shnum) {
+		var s elf.Section64
+		if _, err := binary.Decode(data[h.Shoff+uint64(i)*64:], binary.LittleEndian, &s); err != nil {
+			return err
+		}
+		alloc := elf.SectionFlag(s.Flags)&elf.SHF_ALLOC != 0
+		switch total += min(s.Size, MaxSize); {
+		case elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0, total > uint64(len(data)), i == int(h.Shstrndx) && s.Size > maxNames,
+			!alloc && elf.SectionType(s.Type) == elf.SHT_PROGBITS && s.Size > maxMeta:
+			return fmt.Errorf("section %d of %d bytes", i, s.Size)
+		}
+	}
+	return nil
 }
 
 func (p *Patch) readPieces(f *elf.File) error {
@@ -180,7 +215,10 @@ func (p *Patch) check() error {
 	if p.EHFrameHdr != 0 && p.field(p.EHFrameHdr, 12) == nil {
 		return fmt.Errorf("unwind tables at %v lie outside the overlay", p.EHFrameHdr)
 	}
-	if len(p.Steers) == 0 || p.Baseline.Digest == "" || p.Fixed.Digest == "" {
+	if p.HeaderLen < 64 || p.HeaderLen > 1<<20 || p.field(p.Header, int(p.HeaderLen)) == nil {
+		return errors.New("it has no room for a header")
+	}
+	if len(p.Steers)+len(p.Exports) == 0 || p.Baseline.Digest == "" || p.Fixed.Digest == "" {
 		return errors.New("it names no builds, or steers nothing")
 	}
 	return nil

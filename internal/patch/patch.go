@@ -98,6 +98,14 @@ type Import struct {
 	Func    bool   `json:"func"`              // STT_FUNC (or called), else data
 }
 
+// An Export is a function that the baseline does not export and the fixed
+// build does. Other modules of the same update may import it.
+type Export struct {
+	Name    string      `json:"name"`
+	Version string      `json:"version,omitempty"`
+	At      module.Addr `json:"at"` // overlay address
+}
+
 // A Steer sends one baseline function to its overlay counterpart: a
 // jmp rel32 (5 bytes) is written at At.
 type Steer struct {
@@ -154,11 +162,16 @@ type Patch struct {
 	Pieces     []Piece
 	Fixups     []Fixup
 	Imports    []Import
+	Exports    []Export `json:",omitempty"`
 	Steers     []Steer
 	Old        []OldFunc
 	Functions  []Function
 	Omissions  []Omission
 	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, overlay address; 0 when none
+	// Header is room, of HeaderLen bytes, at the end of the read-only piece for
+	// whoever installs the overlay; the patch has zeros there.
+	Header    module.Addr // overlay address
+	HeaderLen uint64
 	// Escapes: addresses of overlay code may come to lie in the program's own
 	// data, so that the overlay has to stay mapped after a rollback.
 	Escapes bool
