@@ -187,7 +187,9 @@ func TestBlocked(t *testing.T) {
 	prog, p := pair(t, "server.c")
 	g := run(t, prog, "4")
 	g.want("p", "parked")
-	e := engine(t, Options{Deadline: 300 * time.Millisecond, Level: Strict})
+	store := t.TempDir() + "/store"
+	e := engine(t, Options{Deadline: 300 * time.Millisecond, Level: Strict, Store: store})
+	patient := engine(t, Options{Level: Strict, Store: store})
 	before, _ := os.ReadFile("/proc/" + strconv.Itoa(g.pid()) + "/maps")
 	r := e.Apply(g.pid(), []*patch.Patch{p})
 	wantState(t, r, Blocked)
@@ -201,13 +203,13 @@ func TestBlocked(t *testing.T) {
 	}
 	g.want("v", oldSum)
 	g.want("r", "1")
-	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+	wantState(t, patient.Apply(g.pid(), []*patch.Patch{p}), Patched)
 	g.want("v", newSum)
 	g.want("p", "parked")
 	wantState(t, e.Remove(g.pid(), nil), Blocked)
 	g.want("v", newSum)
 	g.want("r", "2000")
-	wantState(t, e.Remove(g.pid(), nil), Removed)
+	wantState(t, patient.Remove(g.pid(), nil), Removed)
 	g.want("v", oldSum)
 }
 

@@ -147,27 +147,39 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nPrivate memory of haproxy, KiB\n\n")
-	return table.Write(os.Stdout, []string{"before", "patched", "added", "left after rollback"},
-		[][]string{{fmt.Sprint(before), fmt.Sprint(after), fmt.Sprint(after - before), fmt.Sprint(undone - before)}})
+	fmt.Printf("\nMemory of haproxy, KiB: its own (Private_Dirty), and pages of files that happen to be mapped by it alone (Private_Clean)\n\n")
+	row := func(what string, f func(usage) int) []string {
+		return []string{what, fmt.Sprint(f(before)), fmt.Sprint(f(after)), fmt.Sprint(f(after) - f(before)), fmt.Sprint(f(undone) - f(before))}
+	}
+	return table.Write(os.Stdout, []string{"", "before", "patched", "added", "left after rollback"}, [][]string{
+		row("its own", func(u usage) int { return u.dirty }),
+		row("of files", func(u usage) int { return u.clean }),
+	})
 }
 
-// private is the private memory of a process in KiB, clean and dirty:
-// smaps_rollup of proc(5).
-func private(pid int) (int, error) {
+// usage is private memory in KiB.
+type usage struct{ dirty, clean int }
+
+// private is the private memory of a process: smaps_rollup of proc(5).
+func private(pid int) (u usage, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read the memory of haproxy: %w", err)
+		return u, fmt.Errorf("read the memory of haproxy: %w", err)
 	}
-	sum := 0
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && (f[0] == "Private_Clean:" || f[0] == "Private_Dirty:") {
-			n, err := strconv.Atoi(f[1])
-			if err != nil {
-				return 0, fmt.Errorf("read the memory of haproxy: %w", err)
-			}
-			sum += n
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "Private_Clean:" && f[0] != "Private_Dirty:" {
+			continue
+		}
+		n, err := strconv.Atoi(f[1])
+		if err != nil {
+			return u, fmt.Errorf("read the memory of haproxy: %w", err)
+		}
+		if f[0] == "Private_Clean:" {
+			u.clean += n
+		} else {
+			u.dirty += n
 		}
 	}
-	return sum, nil
+	return u, nil
 }
