@@ -54,7 +54,7 @@ func (c *comparer) refsDiffer(o, n *module.Func) string {
 		return "jump tables differ"
 	}
 	for i := range o.Tables {
-		if !equalTables(o.Tables[i], n.Tables[i]) {
+		if !c.equalTables(o.Tables[i], n.Tables[i]) {
 			return fmt.Sprintf("jump table at %v differs", n.Tables[i].Addr)
 		}
 	}
@@ -73,12 +73,15 @@ func isTable(f *module.Func, r *module.Ref) bool {
 	return false
 }
 
-func equalTables(a, b module.JumpTable) bool {
+func (c *comparer) equalTables(a, b module.JumpTable) bool {
 	if len(a.Targets) != len(b.Targets) {
 		return false
 	}
 	for i := range a.Targets {
 		if a.Targets[i] != b.Targets[i] {
+			return false
+		}
+		if a.Targets[i] == module.Nowhere && c.differs(c.Old.Entry(a, i), c.New.Entry(b, i), module.RefJump, 0) != "" {
 			return false
 		}
 	}
@@ -109,6 +112,7 @@ func (c *comparer) addReachable() {
 	for f := range c.changed {
 		refs(f)
 	}
+	work = append(work, c.newExports()...)
 	seen := make(map[module.Addr]bool)
 	for len(work) > 0 {
 		t := work[len(work)-1]

@@ -1,6 +1,10 @@
 package diff
 
-import "hotpatch/internal/module"
+import (
+	"debug/elf"
+
+	"hotpatch/internal/module"
+)
 
 // Fresh is the stretch of new writable objects of the fixed build that a lies
 // in: variables that the baseline does not have. Unpaired alone is not new:
@@ -17,7 +21,15 @@ func (r *Result) Fresh(a module.Addr) (module.Range, bool) {
 	if len(fresh) == 0 || a < fresh[0] || !r.explained(s, fresh) {
 		return module.Range{}, false
 	}
-	return module.Range{Start: fresh[0], End: s.new.End}, true
+	all := module.Range{Start: fresh[0], End: s.new.End}
+	for _, rel := range r.New.RelocsIn(all) {
+		if rel.Type == elf.R_X86_64_COPY {
+			// Another module's variable, which the loader would move here:
+			// that module would not know of a second one.
+			return module.Range{}, false
+		}
+	}
+	return all, true
 }
 
 // fresh are the addresses in a segment that only code of the fixed build
@@ -71,4 +83,22 @@ func (r *Result) reached(s *segment, end module.Addr, n uint64) bool {
 		}
 	}
 	return false
+}
+
+// newExports are the functions that only the fixed build exports. Another
+// module of the same update may import them.
+func (c *comparer) newExports() []module.Addr {
+	old := make(map[string]bool)
+	for _, s := range c.Old.Symbols {
+		if s.Dynamic && s.Defined {
+			old[s.Name+"@"+s.Version] = true
+		}
+	}
+	var out []module.Addr
+	for _, s := range c.New.Symbols {
+		if s.Dynamic && s.Defined && s.Type == elf.STT_FUNC && !old[s.Name+"@"+s.Version] {
+			out = append(out, s.Addr)
+		}
+	}
+	return out
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"hotpatch/internal/module"
+	"hotpatch/internal/module/x86"
 )
 
 // judge looks for everything that makes the difference unsafe in a living process.
@@ -113,6 +114,31 @@ func (c *comparer) judgeTLS() {
 	}
 }
 
+// judgeTables refuses when a jump table seems shorter than the largest index
+// that the code before its use lets through (cmp $index; ja).
+func (c *comparer) judgeTables(n *module.Func) {
+	const reach = 24 // instructions between the comparison and the table's address
+	body := c.body(c.New, n)
+	for _, t := range n.Tables {
+		for i := range body {
+			if r := body[i].Ref; r < 0 || n.Refs[r].Target != t.Addr {
+				continue
+			}
+			for k := i - 1; k > 0 && k > i-reach; k-- {
+				above := body[k].Kind == x86.Jcc && (body[k].Map == 0 && body[k].Opcode == 0x77 || body[k].Map == 1 && body[k].Opcode == 0x87)
+				cmp := &body[k-1]
+				if above && cmp.Map == 0 && cmp.ImmLen > 0 && (cmp.Opcode == 0x3c || cmp.Opcode == 0x3d ||
+					cmp.Opcode >= 0x80 && cmp.Opcode <= 0x83 && cmp.ModRM>>3&7 == 7) {
+					if cmp.Imm >= int64(len(t.Targets)) {
+						c.refuse(IndirectJump, n.Name, "the jump table at %v has %d entries, %d are asked for", t.Addr, len(t.Targets), cmp.Imm+1)
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
 // judgeTLSSlots refuses when the same instruction uses another slot for a
 // thread-local variable of the module: its offset changed.
 func (c *comparer) judgeTLSSlots(o, n *module.Func) {
@@ -209,6 +235,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	case n.IndirectJump && len(n.Tables) == 0:
 		c.refuse(IndirectJump, n.Name, "a computed jump whose table was not found")
 	}
+	c.judgeTables(n)
 	for i := range n.Refs {
 		if r := &n.Refs[i]; r.FieldLen == 1 {
 			c.refuse(ShortBranch, n.Name, "an 8-bit branch at %v leaves the function", r.At)

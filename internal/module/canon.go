@@ -136,24 +136,22 @@ func indexer(parts []*part) func(Addr) int {
 	}
 }
 
-// readTable reads the jump table at t. Entries that lead elsewhere than to the
-// function's instructions (a case that cannot happen) are kept as Nowhere; the
-// table ends with the last that does, and boundTables cuts it where the next
-// object starts.
+// readTable reads the jump table at t: all entries that lead to code. Those
+// that lead to other code than the function's (a case that cannot happen, or
+// a part that was not recognised) are Nowhere. boundTables cuts it where the
+// next object starts.
 func (m *Module) readTable(t Addr, index func(Addr) int) JumpTable {
 	jt := JumpTable{Addr: t}
-	for n, strange := Addr(0), 0; n < 1<<16 && strange < 256; n++ {
+	for n := Addr(0); n < 1<<16; n++ {
 		to, ok := m.offsetEntry(t, n)
 		if !ok {
 			break
 		}
 		i := index(to)
-		strange++
-		if i >= 0 {
-			strange = 0
-		} else if n == 0 {
-			break
-		} else {
+		if i < 0 {
+			if s := m.SectionAt(to); n == 0 || s == nil || !s.Exec {
+				break
+			}
 			i = Nowhere
 		}
 		jt.Targets = append(jt.Targets, uint32(i))
@@ -161,8 +159,13 @@ func (m *Module) readTable(t Addr, index func(Addr) int) JumpTable {
 	return jt
 }
 
-// boundTables ends each jump table where the next address that something
-// refers to starts, and after the last entry that leads into the function.
+// Entry is where entry i of a jump table leads.
+func (m *Module) Entry(t JumpTable, i int) Addr {
+	to, _ := m.offsetEntry(t.Addr, Addr(i))
+	return to
+}
+
+// boundTables ends each jump table where the next address that something refers to starts.
 func (m *Module) boundTables() {
 	for _, f := range m.Funcs {
 		for i := range f.Tables {
@@ -170,12 +173,7 @@ func (m *Module) boundTables() {
 			if n := int(m.NextAnchor(t.Addr)-t.Addr) / 4; n < len(t.Targets) {
 				t.Targets = t.Targets[:n]
 			}
-			for n := len(t.Targets); n > 0 && t.Targets[n-1] == Nowhere; n-- {
-				t.Targets = t.Targets[:n-1]
-			}
-		}
-		for i := range f.Tables {
-			m.mark(f.Tables[i].Addr, AnchorTable)
+			m.mark(t.Addr, AnchorTable)
 		}
 	}
 }

@@ -113,6 +113,9 @@ func New(data []byte, name string) (*Module, error) {
 }
 
 func read(data []byte, name string) (*Module, error) {
+	if err := bounded(data); err != nil {
+		return nil, err
+	}
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ func Build(r *diff.Result, tool string) (*Patch, []diff.Reason, error) {
 	}
 	b := newBuilder(r, tool)
 	b.place()
+	b.export()
 	for _, c := range r.Changes {
 		b.function(c)
 	}
@@ -185,7 +186,7 @@ func (b *builder) function(c diff.Change) {
 	b.checkEnds(f, targets)
 	b.acrossParts(f)
 	for _, t := range f.Tables {
-		b.jumpTable(t)
+		b.jumpTable(f, t)
 	}
 	for _, fde := range f.FDEs {
 		b.frame(f, fde)
@@ -237,14 +238,16 @@ func (b *builder) endsPart(f *module.Func, in *module.Instr) {
 }
 
 // jumpTable writes a table of offsets anew, for its own new place and the code's.
-func (b *builder) jumpTable(t module.JumpTable) {
-	old := b.New.Bytes(module.Range{Start: t.Addr, End: t.Addr + module.Addr(4*len(t.Targets))})
+func (b *builder) jumpTable(f *module.Func, t module.JumpTable) {
 	table := b.tables[t.Addr]
-	for i := range t.Targets {
-		to := t.Addr + module.Addr(int64(int32(binary.LittleEndian.Uint32(old[4*i:]))))
+	for i, index := range t.Targets {
 		at := table
 		at.off += uint64(4 * i)
-		b.puts = append(b.puts, put{at, table, target{where: inOverlay, addr: to}})
+		to := target{where: inOverlay, addr: b.New.Entry(t, i)}
+		if index == module.Nowhere {
+			to = b.resolveCode(f, to.addr, false)
+		}
+		b.puts = append(b.puts, put{at, table, to})
 	}
 }
 
@@ -282,11 +285,30 @@ func (b *builder) old() {
 		add(f)
 	}
 	switch n := len(b.out.Steers); {
+	case n == 1 && b.restarts():
+		b.out.EntryWhy = "a loop of the old function leads to its entry: an old frame would go on in new code"
 	case n == 1:
 		b.out.EntryAllowed, b.out.EntryWhy = true, "one function is steered: old frames end in old code, new calls run new code"
 	default:
 		b.out.EntryWhy = fmt.Sprintf("%d functions are steered and may rely on each other: none may be running", n)
 	}
+}
+
+// restarts reports whether a function branches to its own steered entry.
+func (b *builder) restarts() bool {
+	at := b.out.Steers[0].At
+	for _, c := range b.Changes {
+		if c.Old == nil {
+			continue
+		}
+		for _, in := range b.Old.Body(c.Old) {
+			to := module.Addr(in.Target(uint64(in.At)))
+			if (in.Kind == x86.Jmp || in.Kind == x86.Jcc) && c.Old.Entry() <= to && to <= at {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // link lays out everything, fills the pieces and writes every field.
@@ -323,7 +345,7 @@ func (b *builder) link() {
 func (p *Patch) field(a module.Addr, n int) []byte {
 	for i := range p.Pieces {
 		s := &p.Pieces[i]
-		if s.Addr <= a && a+module.Addr(n) <= s.Addr+module.Addr(len(s.Bytes)) {
+		if s.Addr <= a && n <= len(s.Bytes) && a-s.Addr <= module.Addr(len(s.Bytes)-n) {
 			return s.Bytes[a-s.Addr:][:n]
 		}
 	}

@@ -33,7 +33,7 @@ func (b *builder) checkEnds(f *module.Func, targets []target) {
 	for i := 1; i < len(refs); i++ {
 		p, t := refs[i-1], refs[i]
 		s := b.New.SectionAt(p.addr)
-		if t.addr > s.End || b.New.SectionAt(t.addr) != nil && b.New.SectionAt(t.addr) != s {
+		if s == nil || t.addr > s.End || b.New.SectionAt(t.addr) != nil && b.New.SectionAt(t.addr) != s {
 			continue // not even the end of the section
 		}
 		if p.to.where == inBlob && t.to.where == inBlob {

@@ -158,11 +158,11 @@ func (l *linked) bytes(a uint64, n int) []byte {
 
 // follow checks every reference of every included function.
 func (l *linked) follow() {
-	refs := 0
 	for _, f := range l.p.Functions {
-		for _, r := range f.Ranges {
+		for k, r := range f.Fixed {
+			shift := f.Ranges[k].Start - r.Start
 			for a := r.Start; a < r.End; {
-				code := l.overlay(a, int(r.End-a))
+				code := l.overlay(a+shift, int(r.End-a))
 				if code == nil {
 					l.Fatalf("%s is not whole in the overlay", f.Name)
 				}
@@ -175,15 +175,11 @@ func (l *linked) follow() {
 					if err != nil {
 						l.Fatal(err)
 					}
-					refs++
-					l.reference(f.Name, a, orig.Target(uint64(a)), in.Target(uint64(a)+overlayBias), &in)
+						l.reference(f.Name, a, orig.Target(uint64(a)), in.Target(uint64(a+shift)+overlayBias), &in)
 				}
 				a += module.Addr(in.Len)
 			}
 		}
-	}
-	if refs == 0 {
-		l.Error("no references")
 	}
 }
 
@@ -201,16 +197,15 @@ func (l *linked) reference(name string, a module.Addr, want, got uint64, in *x86
 	_, isStub := n.Stub(w)
 	_, isSlot := n.RelocAt(w)
 	switch {
-	case sec == nil:
-		l.Errorf("%s: leads outside any section", desc())
+	case sec == nil: // the end of the image
+		if g := nameAt(l.old.Full, module.Addr(got-baseBias)); inOverlay || g != nameAt(n, w) {
+			l.Errorf("%s, which is %s", desc(), g)
+		}
 	case isStub || isSlot && strings.HasPrefix(sec.Name, ".got"):
 		if g, w := l.import_(got), slotName(n, w); g != w || w == "" {
 			l.Errorf("%s: leads to import %q, want %q", desc(), g, w)
 		}
-	case inOverlay && module.Addr(got-overlayBias) == w && sec.Exec:
-		if l.overlay(w, 1) == nil || !l.included(w) {
-			l.Errorf("%s: leads to code that is not there", desc())
-		}
+	case inOverlay && l.fixed(got) == w && sec.Exec:
 		if f := n.FuncAt(w); lea && f.Entry() == w && in.Kind != x86.Jmp && hasOld(l.old.Full, f) {
 			l.Errorf("%s: the overlay's address of a function escapes", desc())
 		}
@@ -222,6 +217,7 @@ func (l *linked) reference(name string, a module.Addr, want, got uint64, in *x86
 		if g := nameAt(n, w); strings.HasPrefix(g, "?") || symbolNamed(l.old.Full, strings.Split(g, "+")[0]) {
 			l.Errorf("%s: a second copy of a variable", desc())
 		}
+	case l.jumpTable(a, w, got):
 	default:
 		l.constant(desc, w, got, in)
 	}
@@ -231,7 +227,7 @@ func (l *linked) reference(name string, a module.Addr, want, got uint64, in *x86
 func (l *linked) constant(desc func() string, w module.Addr, got uint64, in *x86.Inst) {
 	n := l.new.Full
 	size := int(in.MemSize)
-	if s, ok := symbolAt(n, w); ok {
+	if s, ok := symbolAt(n, w); ok && size == 0 {
 		size = int(s.Addr + module.Addr(s.Size) - w)
 	} else if t := n.Text(w); t != "" {
 		size = max(size, len(t)+1)
@@ -243,10 +239,39 @@ func (l *linked) constant(desc func() string, w module.Addr, got uint64, in *x86
 	}
 }
 
-func (l *linked) included(a module.Addr) bool {
-	return slices.ContainsFunc(l.p.Functions, func(f patch.Function) bool {
-		return slices.ContainsFunc(f.Ranges, func(r module.Range) bool { return r.Contains(a) })
-	})
+// fixed is where the fixed build has the included code at an address of the
+// linked process; 0 when none is there.
+func (l *linked) fixed(a uint64) module.Addr {
+	at := module.Addr(a - overlayBias)
+	for _, f := range l.p.Functions {
+		for k, r := range f.Ranges {
+			if r.Contains(at) {
+				return f.Fixed[k].Start + at - r.Start
+			}
+		}
+	}
+	return 0
+}
+
+// jumpTable checks the copy of a jump table, if w is one.
+func (l *linked) jumpTable(a, w module.Addr, got uint64) bool {
+	for _, table := range l.new.Full.FuncAt(a).Tables {
+		if table.Addr != w {
+			continue
+		}
+		for i := range table.Targets {
+			entry := l.bytes(got+uint64(4*i), 4)
+			if entry == nil {
+				l.Fatalf("the jump table at %v is not whole", w)
+			}
+			to := got + uint64(int64(int32(binary.LittleEndian.Uint32(entry))))
+			if want := l.new.Full.Entry(table, i); l.fixed(to) != want {
+				l.Errorf("entry %d of the jump table at %v leads to %v, want %v", i, w, l.fixed(to), want)
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // import_ names the import that a stub or slot of the linked process leads to.
@@ -264,7 +289,7 @@ func (l *linked) import_(a uint64) string {
 	if b := l.overlay(at, 8); b != nil { // a slot for an address
 		v := binary.LittleEndian.Uint64(b)
 		if l.p.Span().Contains(module.Addr(v - overlayBias)) {
-			return nameAt(l.new.Full, module.Addr(v-overlayBias))
+			return nameAt(l.new.Full, l.fixed(v))
 		}
 		return nameAt(l.old.Full, module.Addr(v-baseBias))
 	}

@@ -1,0 +1,97 @@
+package module
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+)
+
+// The most that is read of a file, so that a hostile one cannot ask for more
+// memory than a few times its size: debug/elf copies every name.
+const (
+	maxSections = 4096
+	maxName     = 1 << 16 // bytes of a symbol's or section's name
+	maxNames    = 1 << 28 // bytes of all symbols' names
+	maxDynTable  = 1 << 16 // bytes of .dynamic
+	maxCode     = 1 << 28 // bytes of executable sections
+)
+
+// bounded looks at the section headers alone, and refuses a file that would
+// take more than that.
+func bounded(data []byte) error {
+	var h elf.Header64
+	if len(data) < 64 {
+		return fmt.Errorf("%w: no ELF header", ErrUnsupported)
+	}
+	if _, err := binary.Decode(data, binary.LittleEndian, &h); err != nil {
+		return err
+	}
+	n := int(h.Shnum)
+	if h.Shentsize != 64 || n > maxSections || h.Shoff > uint64(len(data)) || uint64(len(data))-h.Shoff < uint64(n)*64 {
+		if h.Shoff == 0 && n == 0 {
+			return nil
+		}
+		return fmt.Errorf("%w: %d section headers at %#x", ErrUnsupported, n, h.Shoff)
+	}
+	heads := make([]elf.Section64, n)
+	for i := range heads {
+		if _, err := binary.Decode(data[h.Shoff+uint64(i)*64:], binary.LittleEndian, &heads[i]); err != nil {
+			return err
+		}
+	}
+	body := func(i uint32) []byte {
+		if i >= uint32(n) || heads[i].Off > uint64(len(data)) || heads[i].Size > uint64(len(data))-heads[i].Off || elf.SectionType(heads[i].Type) == elf.SHT_NOBITS {
+			return nil
+		}
+		return data[heads[i].Off:][:heads[i].Size]
+	}
+	budget, code := maxNames, uint64(0)
+	name := func(table []byte, at uint32) error {
+		if int64(at) >= int64(len(table)) {
+			return nil
+		}
+		l := bytes.IndexByte(table[at:min(len(table), int(at)+maxName)], 0)
+		if budget -= l; l < 0 || budget < 0 {
+			return fmt.Errorf("%w: names of symbols or sections are too long", ErrUnsupported)
+		}
+		return nil
+	}
+	for i := range heads {
+		s := &heads[i]
+		if err := name(body(uint32(h.Shstrndx)), s.Name); err != nil {
+			return err
+		}
+		kind := elf.SectionType(s.Type)
+		if elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0 && kind != elf.SHT_PROGBITS {
+			return fmt.Errorf("%w: section %d is compressed", ErrUnsupported, i)
+		}
+		if elf.SectionFlag(s.Flags)&elf.SHF_EXECINSTR != 0 {
+			code += min(s.Size, maxCode+1)
+		}
+		switch kind {
+		case elf.SHT_DYNAMIC:
+			for b := body(uint32(i)); len(b) >= 16; b = b[16:] {
+				if elf.DynTag(binary.LittleEndian.Uint64(b)) == elf.DT_SONAME {
+					if err := name(body(s.Link), binary.LittleEndian.Uint32(b[8:])); err != nil {
+						return err
+					}
+				}
+			}
+			if s.Size > maxDynTable {
+				return fmt.Errorf("%w: .dynamic has %d bytes", ErrUnsupported, s.Size)
+			}
+		case elf.SHT_SYMTAB, elf.SHT_DYNSYM:
+			table := body(s.Link)
+			for b := body(uint32(i)); len(b) >= elf.Sym64Size; b = b[elf.Sym64Size:] {
+				if err := name(table, binary.LittleEndian.Uint32(b)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if code > maxCode {
+		return fmt.Errorf("%w: more than %d bytes of code", ErrUnsupported, maxCode)
+	}
+	return nil
+}
