@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"hotpatch/internal/diff"
 	"hotpatch/internal/engine"
 )
 
@@ -60,7 +61,7 @@ var cCases = []testCase{
 		},
 	},
 	{
-		name: "jump-tables", source: "tables.c", changed: "choose order",
+		name: "jump-tables", source: "tables.c", flags: []string{"-fno-optimize-sibling-calls"}, changed: "choose order",
 		asks: []ask{
 			{cmd: "choose 1", old: "31", fixed: "31"},
 			{cmd: "choose 3", old: "220", fixed: "2000"},
@@ -82,11 +83,17 @@ var cCases = []testCase{
 	{name: "imports-now", source: "imports.c", flags: []string{"-Wl,-z,now"}, changed: "added_import by_pointer fails parse", asks: importAsks},
 	{name: "imports-no-plt", source: "imports.c", flags: []string{"-fno-plt"}, changed: "added_import by_pointer fails parse", asks: importAsks},
 	{
-		name: "imported-objects", source: "objects.c", changed: "first name unbuffered",
+		name: "imported-objects", source: "objects.c", forms: []form{linked, loaded}, changed: "first name unbuffered",
 		asks: []ask{
 			{cmd: "first", old: "not asked", fixed: "FIRST=1"},
 			{cmd: "stderr", old: "1 0", fixed: "0 0"},
 		},
+	},
+	// The loader would move the variables into the program (R_X86_64_COPY).
+	{name: "copied-objects", source: "objects.c", forms: []form{program}, denied: diff.UnpairedData},
+	{
+		name: "imported-objects", source: "objects.c", forms: []form{program}, flags: []string{"-fPIC"}, changed: "first name unbuffered",
+		asks: []ask{{cmd: "first", old: "not asked", fixed: "FIRST=1"}, {cmd: "name", old: "1", fixed: "0"}},
 	},
 	{
 		name: "ifunc", source: "ifunc.c", changed: "added known",
@@ -102,7 +109,8 @@ var cCases = []testCase{
 			start, seen, begin, text := 500, 0, 9000, 0
 			return func(fixed bool) string {
 				start++
-				if !fixed {
+				if !fixed { // new variables are new each time the patch comes
+					seen, begin, text = 0, 9000, 0
 					return strconv.Itoa(start)
 				}
 				seen, begin, text = seen+1, begin+1, text+1
@@ -136,8 +144,9 @@ var cCases = []testCase{
 			{cmd: "rare -4", old: "11", fixed: "74"},
 		},
 	},
+	{name: "short-branch", source: "tables.c", denied: diff.ShortBranch},
 	{
-		name: "added", source: "added.c", changed: "compare limit", added: "clamp deeper",
+		name: "added", source: "added.c", flags: []string{"-fno-optimize-sibling-calls"}, changed: "compare limit", added: "clamp deeper",
 		asks: []ask{
 			{cmd: "limit 5", old: "6", fixed: "6"},
 			{cmd: "limit 99", old: "100", fixed: "62"},

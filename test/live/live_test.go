@@ -172,7 +172,7 @@ func (m module) functions(t *testing.T, p *patch.Patch, kind patch.Change) []str
 	out := []string{}
 	for _, f := range p.Functions {
 		if f.Change == kind {
-			out = append(out, names[uint64(f.Ranges[0].Start)])
+			out = append(out, names[uint64(f.Fixed[0].Start)])
 		}
 	}
 	slices.Sort(out)

@@ -38,8 +38,8 @@ func TestTwoModules(t *testing.T) {
 		g := run(t)
 		before := readText(t, g.pid())
 		g.want("ask", was)
+		e := newEngine(t, engine.Options{})
 		for _, order := range [][]*patch.Patch{ps, {ps[1], ps[0]}} {
-			e := newEngine(t, engine.Options{})
 			r := e.Apply(g.pid(), order)
 			wantState(t, r, engine.Patched)
 			if len(r.Patches) != 2 {
@@ -52,6 +52,21 @@ func TestTwoModules(t *testing.T) {
 			sameText(t, g.pid(), before)
 			g.want("ask", was)
 		}
+	})
+	t.Run("one-after-the-other", func(t *testing.T) {
+		g := run(t)
+		e := newEngine(t, engine.Options{})
+		wantState(t, e.Apply(g.pid(), ps[1:]), engine.Patched)
+		g.want("ask", "21 21")
+		wantState(t, e.Apply(g.pid(), ps[:1]), engine.Patched)
+		g.want("ask", is)
+		both := readText(t, g.pid())
+		refusal(t, g, both, e.Remove(g.pid(), []patch.ID{ps[1].ID}), engine.Conflict, ps[0].ID.Short())
+		g.want("ask", is)
+		wantState(t, e.Remove(g.pid(), []patch.ID{ps[0].ID}), engine.Removed)
+		g.want("ask", "21 21")
+		wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+		g.want("ask", was)
 	})
 	t.Run("one-lacks-the-other", func(t *testing.T) {
 		g := run(t)
