@@ -124,6 +124,8 @@ func (b *bench) memory(ctx context.Context) error {
 	if err := wait(ctx, 2*time.Second); err != nil {
 		return err
 	}
+	// Pages of a file that is not on disk yet would count as dirty.
+	syscall.Sync()
 	pid := cmd.Process.Pid
 	before, err := private(pid)
 	if err != nil {
