@@ -154,7 +154,7 @@ func (a *app) finish(w io.Writer, command string, out []processReport) error {
 
 // jobsOfHost plans for every process that executes outdated code.
 func (a *app) jobsOfHost(ctx context.Context, pids []int, p *progress) (jobs []job, done []processReport, err error) {
-	procs, err := scan(ctx, host.Options{PIDs: pids, Packages: true})
+	procs, done, err := scan(ctx, host.Options{PIDs: pids, Packages: true})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -185,17 +185,10 @@ func (a *app) jobsOfHost(ctx context.Context, pids []int, p *progress) (jobs []j
 			done = append(done, pr)
 		}
 	}
-	for _, pid := range pids {
-		if seen[pid] {
-			continue
+	for i := range procs {
+		if p := &procs[i]; len(pids) > 0 && !seen[p.PID] {
+			done = append(done, processReport{PID: p.PID, Start: p.Start, Program: program(p), State: "nothing"})
 		}
-		pr := processReport{PID: pid, State: "exited"}
-		for i := range procs {
-			if procs[i].PID == pid {
-				pr.State, pr.Program, pr.Start = "nothing", program(&procs[i]), procs[i].Start
-			}
-		}
-		done = append(done, pr)
 	}
 	return jobs, done, nil
 }
@@ -226,11 +219,10 @@ func (a *app) jobsOfFiles(ctx context.Context, paths []string, pids []int) (jobs
 		}
 		byBase[p.Baseline] = p
 	}
-	procs, err := scan(ctx, host.Options{PIDs: pids, Identities: true})
+	procs, done, err := scan(ctx, host.Options{PIDs: pids, Identities: true})
 	if err != nil {
 		return nil, nil, err
 	}
-	found := make(map[int]bool)
 	for i := range procs {
 		j := job{proc: &procs[i]}
 		for k := range procs[i].Modules {
@@ -239,7 +231,6 @@ func (a *app) jobsOfFiles(ctx context.Context, paths []string, pids []int) (jobs
 				j.modules = append(j.modules, patchModule(p))
 			}
 		}
-		found[procs[i].PID] = true
 		switch {
 		case len(j.patches) > 0:
 			jobs = append(jobs, j)
@@ -248,11 +239,6 @@ func (a *app) jobsOfFiles(ctx context.Context, paths []string, pids []int) (jobs
 				PID: procs[i].PID, Start: procs[i].Start, Program: program(&procs[i]), State: "refused",
 				Reasons: []reason{{Code: string(engine.NoModule), Detail: "it runs the baseline of none of the patches given"}},
 			})
-		}
-	}
-	for _, pid := range pids {
-		if !found[pid] {
-			done = append(done, processReport{PID: pid, State: "exited"})
 		}
 	}
 	return jobs, done, nil
@@ -287,7 +273,7 @@ func printResults(w io.Writer, ps []processReport) {
 		fmt.Fprintln(w, "nothing to do: no process executes outdated code")
 	}
 	for _, p := range ps {
-		fmt.Fprintf(w, "%d %s: %s", p.PID, clean(p.Program), p.State)
+		fmt.Fprintf(w, "%s: %s", strings.TrimSpace(fmt.Sprint(p.PID, " ", clean(p.Program))), p.State)
 		var parts []string
 		for _, m := range p.Modules {
 			if m.Functions != nil && m.Verdict == "patchable" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ The exit status is 0 when nothing is outdated, and 2 when something is.`,
 func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	p := newProgress(a)
 	p.say("reading processes")
-	procs, err := scan(ctx, host.Options{PIDs: pids, Packages: true})
+	procs, rest, err := scan(ctx, host.Options{PIDs: pids, Packages: true})
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,8 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	if err != nil {
 		return err
 	}
-	var r report
+	r := report{Processes: rest}
+	failed := slices.ContainsFunc(rest, func(r processReport) bool { return r.State == "failed" })
 	outdated := false
 	for i := range procs {
 		pr, shown := a.processStatus(e, &procs[i])
@@ -63,10 +65,15 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	} else {
 		printStatus(w, r.Processes)
 	}
-	if err == nil && outdated {
+	switch {
+	case err != nil:
+		return err
+	case outdated:
 		return exitOutdated
+	case failed:
+		return exitFailed
 	}
-	return err
+	return nil
 }
 
 // processStatus describes a process that is outdated or patched.
@@ -170,7 +177,11 @@ func printStatus(w io.Writer, ps []processReport) {
 			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
 		}
 		if len(p.Modules) == 0 {
-			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), "-", "-", "-", "-", p.State, ""})
+			why := ""
+			if len(p.Reasons) > 0 {
+				why = p.Reasons[0].String()
+			}
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), "-", "-", "-", "-", p.State, clean(why)})
 		}
 	}
 	table(w, "PID PROGRAM MODULE PACKAGE RUNNING ON-DISK STATE REASON", rows)
@@ -187,24 +198,39 @@ func shortBuild(b *build) string {
 	return "-"
 }
 
-// scan lists processes, and says on standard error what could not be read.
-func scan(ctx context.Context, opts host.Options) ([]host.Proc, error) {
+// scan lists processes. Of those asked for by pid it reports what became of
+// the ones that cannot be looked into; of all others it says on standard error
+// how many they are.
+func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []processReport, err error) {
 	procs, err := host.Scan(ctx, opts)
 	if err != nil {
-		return nil, fmt.Errorf("read processes: %w", err)
+		return nil, nil, fmt.Errorf("read processes: %w", err)
 	}
-	hidden := 0
+	there := make(map[int]bool)
 	var first error
-	readable := procs[:0]
+	hidden := 0
 	for _, p := range procs {
-		if p.Err != nil {
+		there[p.PID] = true
+		switch {
+		case p.Err == nil:
+			readable = append(readable, p)
+		case len(opts.PIDs) > 0:
+			r := reason{Code: "unreadable", Detail: p.Err.Error()}
+			if need := missingRights(); need != "" {
+				r.Detail += ": " + need
+			}
+			rest = append(rest, processReport{PID: p.PID, Start: p.Start, Program: program(&p), State: "failed", Reasons: []reason{r}})
+		default:
 			hidden++
 			if first == nil {
 				first = fmt.Errorf("process %d: %w", p.PID, p.Err)
 			}
-			continue
 		}
-		readable = append(readable, p)
+	}
+	for _, pid := range opts.PIDs {
+		if !there[pid] {
+			rest = append(rest, processReport{PID: pid, State: "exited"})
+		}
 	}
 	if hidden > 0 {
 		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%v)\n", hidden, first)
@@ -212,5 +238,5 @@ func scan(ctx context.Context, opts host.Options) ([]host.Proc, error) {
 			fmt.Fprintf(os.Stderr, "hotpatch: %s\n", need)
 		}
 	}
-	return readable, nil
+	return readable, rest, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -62,13 +63,16 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 	if err == nil && damaged {
 		return exitDamaged
 	}
+	if err == nil && slices.ContainsFunc(out, func(r processReport) bool { return r.State == "failed" }) {
+		return exitFailed
+	}
 	return err
 }
 
 // patched are the processes with a patch among pids, or among all, and a
-// report for each of pids that is no more.
-func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, gone []processReport, err error) {
-	procs, err := scan(ctx, host.Options{PIDs: pids})
+// report for each other of pids.
+func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, rest []processReport, err error) {
+	procs, rest, err := scan(ctx, host.Options{PIDs: pids})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,9 +80,7 @@ func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, gon
 	if err != nil {
 		return nil, nil, err
 	}
-	there := make(map[int]bool)
 	for i := range procs {
-		there[procs[i].PID] = true
 		if len(pids) > 0 {
 			targets = append(targets, procs[i])
 			continue
@@ -87,10 +89,5 @@ func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, gon
 			targets = append(targets, procs[i])
 		}
 	}
-	for _, pid := range pids {
-		if !there[pid] {
-			gone = append(gone, processReport{PID: pid, State: "exited"})
-		}
-	}
-	return targets, gone, nil
+	return targets, rest, nil
 }
