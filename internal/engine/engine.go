@@ -88,6 +88,7 @@ const (
 	MaybeInside   Code = "maybe-inside"    // a word on a stack that cannot be unwound
 	ThreadBusy    Code = "thread-busy"     // does not stop
 	NoThread      Code = "no-thread"       // none can make system calls for us
+	NoUnwind      Code = "no-unwinding"    // exceptions would end in new code
 	Locked        Code = "locked"          // another transaction on this process is under way
 	Conflict      Code = "conflict"        // with a patch that is in the process
 	BadPatch      Code = "bad-patch"       // contradicts itself

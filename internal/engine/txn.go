@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -284,7 +285,7 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.
 	}
 	m, sym := findFinder(t.p, t.order())
 	if m == nil {
-		return nil
+		return t.unwindable()
 	}
 	t.res.Unwind = "dl_find_object"
 	if t.rec.Finder != nil {
@@ -300,6 +301,18 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.
 		err = &Reason{Code: Conflict, Function: finderName, Detail: "steered by a patch that is not on record"}
 	}
 	return err
+}
+
+// unwindable refuses a process in which exceptions are thrown and would end in
+// new code, because the C library cannot be told of its unwind tables.
+func (t *txn) unwindable() error {
+	for i := range t.mods {
+		name := t.mods[i].Name()
+		if strings.HasPrefix(name, "libgcc_s.") || strings.HasPrefix(name, "libunwind.") || strings.HasPrefix(name, "libstdc++.") {
+			return &Reason{Code: NoUnwind, Module: name, Detail: "exceptions cannot cross new code: the C library has no _dl_find_object (glibc 2.35)"}
+		}
+	}
+	return nil
 }
 
 // intend writes down what is about to be done.
