@@ -57,7 +57,7 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 					}
 					shift[d][p.Disp] = true
 				case p.ImmLen == 4 && p.Imm != q.Imm && c.allocates(c.New, n, b, at+r.j+k):
-					if keys[p.Key] >= 0 {
+					if keys[p.Key] >= 0 && keys[q.Key] <= 0 {
 						break // as often as before, in another order
 					}
 					c.refuse(DataLayout, n.Name, "an allocation of %d bytes becomes %d (%v)", p.Imm, q.Imm, q.At)

@@ -13,7 +13,7 @@ const (
 	maxSections = 4096
 	maxName     = 1 << 16 // bytes of a symbol's or section's name
 	maxNames    = 1 << 28 // bytes of all symbols' names
-	maxDynTable  = 1 << 16 // bytes of .dynamic
+	maxDynTable = 1 << 16 // bytes of .dynamic
 	maxCode     = 1 << 28 // bytes of executable sections
 )
 
