@@ -2,6 +2,7 @@ package engine
 
 import (
 	"debug/elf"
+	"errors"
 	"fmt"
 	"sort"
 
@@ -198,15 +199,34 @@ func slotsOf(f *elf.File, syms []elf.Symbol, name string) []uint64 {
 	return out
 }
 
-// resolveAll fills the imports of a unit.
-func (u *unit) resolveAll(p *process.Process, mods []loaded) error {
+// resolveAll fills the imports of a unit. What no module has may be new in one
+// of the others that are patched.
+func (u *unit) resolveAll(p *process.Process, mods []loaded, others []*unit) error {
 	u.imports = make([]process.Addr, len(u.patch.Imports))
 	for i, im := range u.patch.Imports {
 		a, err := resolve(p, mods, im)
+		if reason := (*Reason)(nil); errors.As(err, &reason) && reason.Code == NoImport {
+			for _, o := range others {
+				if at, ok := o.export(im); ok && o.patch.ID != u.patch.ID {
+					a, err = at, nil
+					break
+				}
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("resolve imports of %s: %w", u.patch.Module, err)
 		}
 		u.imports[i] = a
 	}
 	return nil
+}
+
+// export finds a function that a patch adds to its module.
+func (u *unit) export(im patch.Import) (process.Addr, bool) {
+	for _, e := range u.patch.Exports {
+		if e.Name == im.Name && (e.Version == im.Version || im.Version == "") {
+			return u.at(uint64(e.At)), true
+		}
+	}
+	return 0, false
 }

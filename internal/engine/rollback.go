@@ -40,6 +40,11 @@ func (t *txn) remove(ids []patch.ID) error {
 		t.res.State = Already
 		return nil
 	}
+	for i := range leaving {
+		if err := needed(&leaving[i], staying); err != nil {
+			return err
+		}
+	}
 	var err error
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
@@ -67,6 +72,18 @@ func (t *txn) remove(ids []patch.ID) error {
 		t.res.Functions += len(u.Steers)
 	}
 	t.res.Left = t.rec.Left
+	return nil
+}
+
+// needed refuses to take out a patch that another one imports from.
+func needed(leaving *UnitRecord, staying []UnitRecord) error {
+	for _, s := range staying {
+		for _, a := range s.Imports {
+			if a >= leaving.Start && a < leaving.End {
+				return &Reason{Code: Conflict, Detail: fmt.Sprintf("patch %s calls what patch %s adds", s.Patch.Short(), leaving.Patch.Short())}
+			}
+		}
+	}
 	return nil
 }
 
