@@ -19,9 +19,17 @@ var restartable = map[uint64]bool{
 	unix.SYS_RT_SIGTIMEDWAIT: false,
 	unix.SYS_IO_GETEVENTS:    false,
 	unix.SYS_IO_PGETEVENTS:   true,
+	unix.SYS_READ:            false, // a socket with SO_RCVTIMEO, as those that follow
+	unix.SYS_READV:           false,
+	unix.SYS_ACCEPT:          false,
+	unix.SYS_ACCEPT4:         false,
 	unix.SYS_RECVFROM:        false,
 	unix.SYS_RECVMSG:         false,
 	unix.SYS_RECVMMSG:        false,
+	unix.SYS_WRITE:           false, // with SO_SNDTIMEO, when nothing was sent
+	unix.SYS_WRITEV:          false,
+	unix.SYS_SENDTO:          false,
+	unix.SYS_SENDMSG:         false,
 }
 
 func errnoOf(r *Regs) unix.Errno {

@@ -108,25 +108,31 @@ func (t *Tracer) Held() time.Duration { return now() - t.begun }
 // seize begins to trace tid; it keeps running. ok is false when the thread is
 // gone or about to be.
 func (t *Tracer) seize(tid int) (ok bool, err error) {
-	switch e := ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD); e {
-	case 0:
-		if !t.p.hasThread(tid) { // another process has this tid now
-			t.release(tid)
+	for try := 0; ; try++ {
+		switch e := ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACESYSGOOD); e {
+		case 0:
+			if !t.p.hasThread(tid) { // another process has this tid now
+				t.release(tid)
+				return false, nil
+			}
+			return true, nil
+		case unix.ESRCH:
 			return false, nil
+		default:
+			st, serr := t.p.Status(tid)
+			s, err := t.p.Stat(tid)
+			switch {
+			case serr != nil || err != nil || s.State == 'Z' || s.State == 'X':
+				return false, nil
+			case st.Tracer == unix.Gettid():
+				return true, nil // release gave up on it
+			case st.Tracer == 0:
+				return false, fmt.Errorf("seize thread %d of process %d: %w", tid, t.p.Pid, e)
+			case try == 1000 || unix.Access(fmt.Sprintf("/proc/self/task/%d", st.Tracer), unix.F_OK) != nil:
+				return false, &TracedError{Pid: t.p.Pid, Tracer: st.Tracer, Name: NameOf(st.Tracer)}
+			}
+			nap(time.Millisecond) // until the thread of an earlier Trace has ended
 		}
-		return true, nil
-	case unix.ESRCH:
-		return false, nil
-	default:
-		st, serr := t.p.Status(tid)
-		s, err := t.p.Stat(tid)
-		if serr != nil || err != nil || s.State == 'Z' || s.State == 'X' {
-			return false, nil
-		}
-		if st.Tracer != 0 {
-			return false, &TracedError{Pid: t.p.Pid, Tracer: st.Tracer, Name: NameOf(st.Tracer)}
-		}
-		return false, fmt.Errorf("seize thread %d of process %d: %w", tid, t.p.Pid, e)
 	}
 }
 
