@@ -65,7 +65,12 @@ func TestInside(t *testing.T) {
 				before := readText(t, g.pid())
 				store := filepath.Join(t.TempDir(), "store")
 				short := newEngine(t, engine.Options{Deadline: 400 * time.Millisecond, Store: store})
-				long := newEngine(t, engine.Options{Store: store})
+				trying := make(chan struct{}, 10)
+				long := watched(t, engine.Options{Store: store}, func(ev engine.Event) {
+					if ev.State == "commit" || ev.State == "restore" {
+						trying <- struct{}{}
+					}
+				})
 				g.want("value", "16")
 
 				tid := g.number("park " + c.how)
@@ -77,6 +82,7 @@ func TestInside(t *testing.T) {
 				}
 				done := make(chan engine.Result)
 				go func() { done <- long.Apply(g.pid(), []*patch.Patch{p}) }()
+				<-trying
 				time.Sleep(300 * time.Millisecond)
 				g.want("release", c.old)
 				r := <-done
@@ -95,6 +101,7 @@ func TestInside(t *testing.T) {
 				wantState(t, short.Verify(g.pid()), engine.Verified)
 				tid = g.number("park " + c.how)
 				go func() { done <- long.Remove(g.pid(), nil) }()
+				<-trying
 				time.Sleep(300 * time.Millisecond)
 				g.want("release", c.fixed)
 				wantState(t, <-done, engine.Removed)

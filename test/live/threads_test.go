@@ -128,7 +128,7 @@ func TestSystemCalls(t *testing.T) {
 	m := build(t, "calls.c", program)
 	p := m.patch(t)
 	g := m.start(t)
-	g.want("start", "17")
+	g.want("start", "21")
 	g.want("early", "none")
 	e := newEngine(t, engine.Options{Level: engine.Strict})
 	for range 5 {

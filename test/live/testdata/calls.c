@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,7 +22,7 @@
 
 static FN int work(int x) { return x + IF_FIXED(2, 1); }
 
-#define EACH(X) X(READ) X(EPOLL) X(EPOLL2) X(POLL) X(SELECT) X(RECV) X(ACCEPT) X(SEMOP) X(MSGRCV) X(SIGTIMED) X(FUTEX) X(SEMWAIT) X(NANOSLEEP) X(CLOCK) X(CONDTIMED) X(WAITPID) X(AIO)
+#define EACH(X) X(READ) X(EPOLL) X(EPOLL2) X(POLL) X(SELECT) X(RECV) X(READTIMED) X(RECVMSG) X(SEND) X(WRITETIMED) X(ACCEPT) X(SEMOP) X(MSGRCV) X(SIGTIMED) X(FUTEX) X(SEMWAIT) X(NANOSLEEP) X(CLOCK) X(CONDTIMED) X(WAITPID) X(AIO)
 #define ENUM(n) n,
 #define NAME(n) #n,
 enum { EACH(ENUM) KINDS };
@@ -34,6 +35,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static int rung, listener;
 static aio_context_t aio;
+
+static char full[1 << 16];
 
 static int blocked(int k)
 {
@@ -64,6 +67,10 @@ static int blocked(int k)
 		FD_SET(fd, &set);
 		return select(fd + 1, &set, NULL, NULL, &(struct timeval){60, 0}) == 1;
 	case RECV: return recv(fd, &c, 1, 0) == 1;
+	case READTIMED: return read(fd, &c, 1) == 1;
+	case RECVMSG: return recvmsg(fd, &(struct msghdr){.msg_iov = &(struct iovec){&c, 1}, .msg_iovlen = 1}, 0) == 1;
+	case SEND: return send(fd, full, sizeof full, 0) > 0;
+	case WRITETIMED: return write(fd, full, sizeof full) > 0;
 	case ACCEPT: return accept(listener, NULL, NULL) >= 0;
 	case SEMOP: return semop(sem, &down, 1) == 0;
 	case MSGRCV: return msgrcv(msg, &m, sizeof m.text, 0, 0) > 0;
@@ -119,10 +126,14 @@ static void start(void)
 		_exit(read(pipes[WAITPID][0], &c, 1) < 0);
 	}
 	for (long k = 0; k < KINDS; k++) {
-		if (k == RECV) {
+		if (k >= RECV && k <= WRITETIMED) {
 			socketpair(AF_UNIX, SOCK_STREAM, 0, pipes[k]);
 			setsockopt(pipes[k][0], SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
+			setsockopt(pipes[k][0], SOL_SOCKET, SO_SNDTIMEO, &minute, sizeof minute);
 		}
+		if (k == SEND || k == WRITETIMED)
+			while (send(pipes[k][0], full, sizeof full, MSG_DONTWAIT) > 0)
+				;
 		pthread_create(&threads[k], NULL, thread, (void *)k);
 	}
 	usleep(100000);
@@ -148,7 +159,11 @@ static void wake(void)
 	int n = 0;
 	cb.aio_fildes = (unsigned)fileno(tmp);
 	for (int k = 0; k < KINDS; k++)
-		if (write(pipes[k][1], "x", 1) != 1)
+		if (k == SEND || k == WRITETIMED)
+			for (int n = 0; !returned[k] && n < 100; n++)
+				while (recv(pipes[k][1], full, sizeof full, MSG_DONTWAIT) > 0)
+					usleep(100);
+		else if (write(pipes[k][1], "x", 1) != 1)
 			abort();
 	semop(sem, &up, 1);
 	msgsnd(msg, &m, 8, 0);
