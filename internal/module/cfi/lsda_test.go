@@ -124,6 +124,8 @@ func TestParseLSDA(t *testing.T) {
 			{Indirect: true, Enc: 0x9b, Off: 0x17, Size: 4},
 			{Value: 0x1013 + 0x100, Indirect: true, Enc: 0x9b, Off: 0x13, Size: 4},
 		},
+		Actions: []byte{0x7f, 0x00, 0x01, 0x7d},
+		Specs:   []byte{0x03, 0x02, 0x00},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
