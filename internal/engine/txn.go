@@ -151,7 +151,24 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
 	return res
 }
 
+// errTaken says that the program itself took the place that was chosen.
+var errTaken = errors.New("the place is taken")
+
 func (t *txn) apply(patches []*patch.Patch) error {
+	const tries = 10 // a program that starts threads maps stacks all the time
+	for try := 1; ; try++ {
+		err := t.applyOnce(patches)
+		if try == tries || !errors.Is(err, errTaken) {
+			return err
+		}
+		t.units, t.finder, t.made = nil, nil, nil
+		if err := t.survey(); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *txn) applyOnce(patches []*patch.Patch) error {
 	if err := t.choose(patches); err != nil {
 		return err
 	}
@@ -413,7 +430,11 @@ func (t *txn) remoteFew(calls []remoteCall) error {
 						err = unix.EEXIST
 					}
 					if err != nil {
-						return &Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}
+						reason := &Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}
+						if errors.Is(err, unix.EEXIST) {
+							return fmt.Errorf("%w: %w", errTaken, reason)
+						}
+						return reason
 					}
 				}
 				return nil

@@ -142,3 +142,30 @@ func TestSystemCalls(t *testing.T) {
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
 	g.want("wake", "all")
 }
+
+// TestPlaceTaken: the program itself maps memory where the overlay was to go,
+// after the place was chosen.
+func TestPlaceTaken(t *testing.T) {
+	t.Parallel()
+	m := build(t, "threads.c", loaded)
+	p := m.patch(t)
+	g := m.start(t)
+	before := readText(t, g.pid())
+	maps := 0
+	e := watched(t, engine.Options{}, func(ev engine.Event) {
+		if ev.State == "map" {
+			if maps++; maps == 1 {
+				g.want("start 63 read", "63") // 63 stacks
+			}
+		}
+	})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+	if maps < 2 {
+		t.Errorf("no place was taken: the test shows nothing")
+	}
+	g.want("rounds", nextFixed+" "+nextFixed)
+	wantState(t, e.Verify(g.pid()), engine.Verified)
+	wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+	sameText(t, g.pid(), before)
+	g.want("rounds", nextOld+" "+nextOld)
+}
