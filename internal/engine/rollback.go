@@ -139,6 +139,10 @@ func (t *txn) clearOut() error {
 		if err := t.verifyRestored(&t.rec.Pending[i]); err != nil {
 			return err
 		}
+		// What stays must not look like a patch to who has no record of it.
+		if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
+			return err
+		}
 		data := slices.ContainsFunc(u.patch.Pieces, func(p patch.Piece) bool { return p.Prot != patch.ReadExec })
 		switch {
 		case t.res.Level != Strict || u.patch.Escapes:
