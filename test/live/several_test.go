@@ -162,3 +162,19 @@ func TestForks(t *testing.T) {
 	wantState(t, e.Apply(early(old), []*patch.Patch{p}), engine.Patched)
 	early(fixed)
 }
+
+// TestLostRecord: what a rollback leaves does not disturb who has no record of it.
+func TestLostRecord(t *testing.T) {
+	t.Parallel()
+	m := build(t, "data.c", program)
+	p := m.patch(t)
+	g := m.start(t)
+	for n := range 3 {
+		e := newEngine(t, engine.Options{}) // with an empty record
+		wantState(t, e.Verify(g.pid()), engine.Already)
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+		g.want("note 5", fmt.Sprintf("%d n%d %d 5", 1010+10*n, n+1, 10*(n+1)))
+		wantState(t, e.Verify(g.pid()), engine.Verified)
+		wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+	}
+}
