@@ -123,6 +123,7 @@ type comparer struct {
 	moved    map[module.Addr]bool    // read-only objects of the fixed build that may reach into changed data
 	bodies   map[*module.Func][]module.Instr
 	calledBy map[module.Addr][]*module.Func
+	usedBy   map[module.Addr]int
 	labels   map[*module.Func]module.Addr
 	lines    map[*module.Func]bool
 	targets  []module.Addr // see codeTargets

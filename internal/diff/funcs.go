@@ -244,9 +244,10 @@ func (c *comparer) likeness(o, n *module.Func) float64 {
 	return float64(common) / float64(long)
 }
 
-// shareEvidence reports whether two bodies refer to one thing both: a string,
-// an import, a paired function, or paired data.
+// shareEvidence reports whether two bodies refer to one thing both that few
+// others refer to: a string, an import, a paired function, or paired data.
 func (c *comparer) shareEvidence(o, n *module.Func) bool {
+	const few = 4 // functions; what everybody calls tells nothing
 	seen := make(map[string]bool)
 	for i := range o.Refs {
 		if k := c.key(c.Old, o.Refs[i].Target, true); k != "" {
@@ -255,8 +256,25 @@ func (c *comparer) shareEvidence(o, n *module.Func) bool {
 	}
 	return slices.ContainsFunc(n.Refs, func(r module.Ref) bool {
 		k := c.key(c.New, r.Target, false)
-		return k != "" && seen[k]
+		return k != "" && seen[k] && c.referrers(r.Target) <= few
 	})
+}
+
+// referrers is how many functions of the fixed build refer to an address.
+func (c *comparer) referrers(a module.Addr) int {
+	if c.usedBy == nil {
+		c.usedBy = make(map[module.Addr]int)
+		for _, f := range c.New.Funcs {
+			last := make(map[module.Addr]bool, len(f.Refs))
+			for i := range f.Refs {
+				if t := f.Refs[i].Target; !last[t] {
+					last[t] = true
+					c.usedBy[t]++
+				}
+			}
+		}
+	}
+	return c.usedBy[a]
 }
 
 // voteByRefs lets every pair of equal bodies say what their references pair.
