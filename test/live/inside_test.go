@@ -99,7 +99,7 @@ func TestInside(t *testing.T) {
 				g.want("release", c.fixed)
 				g.want("value", "207")
 				wantState(t, short.Verify(g.pid()), engine.Verified)
-				tid = g.number("park " + c.how)
+				g.number("park " + c.how)
 				go func() { done <- long.Remove(g.pid(), nil) }()
 				<-trying
 				time.Sleep(300 * time.Millisecond)
