@@ -63,6 +63,7 @@ func RunWorker(in io.Reader, out io.Writer) error {
 	signal.Ignore(unix.SIGPIPE, unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
 	// Without the right to do so it is killed as soon as others are.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
+	process.Rehearse()
 	dec := json.NewDecoder(in)
 	var req Request
 	if err := dec.Decode(&req); err != nil {

@@ -17,6 +17,7 @@ type Stat struct {
 	State  byte // R, S, D, T, t, Z, X, I: proc_pid_stat(5)
 	Parent int
 	Start  uint64 // clock ticks since boot
+	CPU    int    // it ran on last, -1 when the kernel does not tell
 }
 
 // Stat reads the state of a thread; tid 0 means the process.
@@ -41,7 +42,12 @@ func parseStat(b []byte) (Stat, error) {
 	if len(f) < 20 || len(f[0]) != 1 {
 		return Stat{}, errors.New("parse stat: too short")
 	}
-	s := Stat{Name: string(b[l+1 : r]), State: f[0][0]}
+	s := Stat{Name: string(b[l+1 : r]), State: f[0][0], CPU: -1}
+	if len(f) > 36 {
+		if n, err := strconv.Atoi(f[36]); err == nil {
+			s.CPU = n
+		}
+	}
 	var err error
 	if s.Parent, err = strconv.Atoi(f[1]); err != nil {
 		return Stat{}, fmt.Errorf("parse stat: %w", err)

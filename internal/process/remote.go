@@ -69,7 +69,7 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 	if err != nil {
 		return 0, err
 	}
-	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, area: make([]byte, 16<<10)}
+	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, layout: readXLayout(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return 0, err
 	}
@@ -86,6 +86,15 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 	return t.Resume(), err
 }
 
+// touchedPages is memory that will not fault when it is first used.
+func touchedPages(n int) []byte {
+	b := make([]byte, n)
+	for i := 0; i < n; i += 4096 {
+		b[i] = 1
+	}
+	return b
+}
+
 // loan is a thread that makes system calls for us.
 type loan struct {
 	t       *Tracer
@@ -93,10 +102,11 @@ type loan struct {
 	g       Gadgets
 	suspend bool // seccomp
 
-	area    []byte // for the FPU state, made before the stop
-	base    Addr   // of the frame
+	layout  xlayout
+	area    []byte // for the FPU state; these are made before the stop
+	frame   []byte
+	base    Addr // of the frame
 	mask    uint64
-	under   []byte // what was on the stack where the frame is
 	changed bool
 	inCall  bool // stands at the end of a system call
 }
@@ -119,7 +129,7 @@ func (l *loan) begin() error {
 	if e != 0 {
 		return fmt.Errorf("read FPU state: %w", e)
 	}
-	xstate := signalXState(l.area[:n])
+	xstate := l.layout.signalXState(l.area[:n])
 	const redZone, head = 128, 568
 	fp := (Addr(r.Rsp) - redZone - Addr(len(xstate))) &^ 63
 	l.base = fp - head
@@ -128,13 +138,10 @@ func (l *loan) begin() error {
 		back.Orig_rax = nr
 	}
 	back = again(back)
-	frame := sigframe(l.base, l.g.restorer, &back, l.mask, xstate)
-	l.under = make([]byte, len(frame))
-	if err := l.t.p.Read(l.base, l.under); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoThread, err)
-	}
-	if err := l.t.p.Write(l.base, frame); err != nil {
-		return err
+	frame := sigframe(l.frame, l.base, l.g.restorer, &back, l.mask, xstate)
+	// What lies below the red zone is nobody's (psABI 3.2.2): it is not put back.
+	if n := l.t.p.writeFast(l.base, frame); n != len(frame) {
+		return fmt.Errorf("%w: no room on its stack", ErrNoThread)
 	}
 	l.at("frame written")
 	return nil
@@ -281,5 +288,5 @@ func (l *loan) end() error {
 		return fmt.Errorf("restore registers: %w", e)
 	}
 	l.at("registers restored")
-	return l.t.p.Write(l.base, l.under)
+	return nil
 }

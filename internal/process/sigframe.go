@@ -10,14 +10,15 @@ import (
 // takes a thread back to where it stands: what the kernel would have pushed for
 // a signal handler. It is to lie at base, which is 8 less than a multiple of 64.
 // rt_sigreturn(2) restores registers, FPU state and signal mask from it. The
-// alternate stack has an invalid mode, so that it is left as it is.
-func sigframe(base Addr, restorer Addr, r *Regs, mask uint64, xstate []byte) []byte {
+// alternate stack has an invalid mode, so that it is left as it is. The frame
+// is made in buf where that is large enough.
+func sigframe(buf []byte, base Addr, restorer Addr, r *Regs, mask uint64, xstate []byte) []byte {
 	const (
 		ucFlags, stackFlags       = 8, 32
 		context, sigmask, fpArea  = 48, 304, 568 // of the frame; base+fpArea is 64-byte aligned
 		fpXState, ssValid, strict = 1, 2, 4      // uc_flags
 	)
-	b := make([]byte, fpArea, fpArea+len(xstate))
+	b := append(buf[:0], make([]byte, fpArea)...)
 	le := binary.LittleEndian
 	le.PutUint64(b, uint64(restorer))
 	le.PutUint64(b[ucFlags:], fpXState|ssValid|strict)

@@ -55,6 +55,8 @@ type Tracer struct {
 	step    func(string) // tests die here
 	begun   time.Duration
 	dog     *watchdog
+	home    unix.CPUSet // where the tracer may run
+	away    bool        // it sits by a thread
 	signals struct {
 		known           bool
 		ignored, caught uint64
@@ -357,9 +359,10 @@ func (t *Tracer) StopOne(tid int, budget time.Duration) error {
 	if t.threads[0].dead {
 		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
 	}
+	t.sitBy(tid)
 	realTime(true)
-	t.begun = now()
 	t.dog.start(watch)
+	t.begun = now()
 	ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
 	if err := t.await(0, budget); err != nil {
 		t.Resume()
@@ -370,6 +373,23 @@ func (t *Tracer) StopOne(tid int, budget time.Duration) error {
 		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
 	}
 	return nil
+}
+
+// sitBy moves the tracer to the processor of the thread that it is about to
+// stop: handing over on one processor takes some microseconds, waking another
+// one tens of them, most of all in a virtual machine. Where there are other
+// threads, nothing stands still meanwhile, and they would be in the way.
+func (t *Tracer) sitBy(tid int) {
+	if tids, err := t.p.Tids(); err != nil || len(tids) != 1 {
+		return
+	}
+	st, err := t.p.Stat(tid)
+	if err != nil || st.CPU < 0 || unix.SchedGetaffinity(0, &t.home) != nil {
+		return
+	}
+	var there unix.CPUSet
+	there.Set(st.CPU)
+	t.away = unix.SchedSetaffinity(0, &there) == nil
 }
 
 // Resume lets every held thread go on where it was, and returns how long they
@@ -384,6 +404,10 @@ func (t *Tracer) Resume() time.Duration {
 	held := now() - t.begun
 	t.dog.start(0)
 	realTime(false)
+	if t.away {
+		_ = unix.SchedSetaffinity(0, &t.home) // it was allowed before
+		t.away = false
+	}
 	for i := range t.threads {
 		if th := &t.threads[i]; !th.dead {
 			t.release(th.Tid) // seized, but it never came to a stop

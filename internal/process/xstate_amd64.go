@@ -31,11 +31,27 @@ func xstateSize(mask uint64) (size int, features uint64) {
 	return size, features
 }
 
+// xlayout is the layout of XSAVE areas on this machine, without and with AMX's
+// tiles. It is asked for before a stop: in a virtual machine each CPUID
+// instruction costs tens of microseconds.
+type xlayout struct{ plain, tiles xsize }
+
+type xsize struct {
+	size     int
+	features uint64
+}
+
+func readXLayout() (x xlayout) {
+	x.plain.size, x.plain.features = xstateSize(^uint64(1 << tileData))
+	x.tiles.size, x.tiles.features = xstateSize(^uint64(0))
+	return x
+}
+
 // signalXState turns an XSAVE area that ptrace gave into one that
 // rt_sigreturn(2) accepts: with the two magic numbers and the size around it
 // (struct _fpx_sw_bytes, arch/x86/include/uapi/asm/sigcontext.h). The size must
 // be what the thread may use, else the kernel restores the legacy part only.
-func signalXState(area []byte) []byte {
+func (x *xlayout) signalXState(area []byte) []byte {
 	const (
 		magic1, magic2 = 0x46505853, 0x46505845
 		software       = 464 // bytes of the legacy area that are left to software
@@ -45,11 +61,11 @@ func signalXState(area []byte) []byte {
 		return area
 	}
 	le := binary.LittleEndian
-	mask := ^uint64(1 << tileData)
+	use := x.plain
 	if le.Uint64(area[inUse:])>>tileData&1 != 0 {
-		mask = ^uint64(0)
+		use = x.tiles
 	}
-	size, features := xstateSize(mask)
+	size, features := use.size, use.features
 	if size == 0 || size > len(area) {
 		return area
 	}
