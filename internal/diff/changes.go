@@ -95,8 +95,10 @@ func (c *comparer) noteVersion(o, n *module.Ref, f *module.Func) {
 		return
 	}
 	if c.constant(o.Target, n.Target, n.Kind, n.MemSize) == version {
-		c.Omissions = append(c.Omissions, Omission{f, "version text",
-			fmt.Sprintf("%q becomes %q", c.Old.Text(o.Target), c.New.Text(n.Target))})
+		c.Omissions = append(c.Omissions, Omission{
+			f, "version text",
+			fmt.Sprintf("%q becomes %q", c.Old.Text(o.Target), c.New.Text(n.Target)),
+		})
 	}
 }
 

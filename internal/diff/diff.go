@@ -5,7 +5,6 @@
 package diff
 
 import (
-	"debug/elf"
 	"fmt"
 	"slices"
 
@@ -210,6 +209,3 @@ func (c *comparer) finish() {
 	}
 	c.Omissions = slices.DeleteFunc(c.Omissions, func(o Omission) bool { return o.Func == nil })
 }
-
-// isProgram reports whether the module is a main program rather than a library.
-func isProgram(m *module.Module) bool { return m.Interp || m.Type == elf.ET_EXEC }

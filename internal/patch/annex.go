@@ -197,12 +197,11 @@ func (b *builder) exceptions(f *module.Func, fde *cfi.FDE, s *module.Section, l 
 		}
 	}
 	r := module.Range{Start: module.Addr(l.Start), End: module.Addr(l.End)}
-	at, ok := b.copies[r]
-	if ok {
+	if _, ok := b.copies[r]; ok {
 		return
 	}
 	const align = 4 // of the type table
-	at = b.annex.reserveLike(ReadOnly, r, align)
+	at := b.annex.reserveLike(ReadOnly, r, align)
 	b.copies[r] = at
 	copy(b.annex.bytes[ReadOnly][at.off:], b.New.Bytes(r))
 	for _, t := range l.Types {
