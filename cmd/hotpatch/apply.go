@@ -111,6 +111,9 @@ func (a *app) applyJobs(ctx context.Context, jobs []job, opts engine.Options, p 
 	if err != nil {
 		return nil, err
 	}
+	if err := store.Sweep(); err != nil {
+		return nil, err
+	}
 	req := engine.Request{Op: engine.OpApply, Options: opts}
 	for _, j := range jobs {
 		t := engine.Target{Pid: j.proc.PID, Start: j.proc.Start}

@@ -407,6 +407,3 @@ func (e *Engine) Status(pid int) (*Record, error) {
 	}
 	return t.rec, nil
 }
-
-// Clean removes records of processes that are no more.
-func (e *Engine) Clean() error { return e.store.Sweep() }

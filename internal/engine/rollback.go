@@ -143,11 +143,10 @@ func (t *txn) clearOut() error {
 		if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
 			return err
 		}
-		data := slices.ContainsFunc(u.patch.Pieces, func(p patch.Piece) bool { return p.Prot != patch.ReadExec })
 		switch {
 		case t.res.Level != Strict || u.patch.Escapes:
 			t.rec.Left += int64(u.room.End - u.room.Start)
-		case !data:
+		case !u.patch.DataEscapes:
 			if err := t.remote([]remoteCall{munmap(u.room)}); err != nil {
 				return err
 			}

@@ -149,6 +149,7 @@ func (b *builder) newVariables(r module.Range) annexAt {
 	const align = 64 // the largest that compilers give to a variable unasked
 	at := b.annex.reserveLike(ReadWrite, r, align)
 	b.fresh[r.Start] = at
+	b.out.DataEscapes = true
 	if !b.New.SectionAt(r.Start).NoBits {
 		copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
 	}

@@ -175,6 +175,8 @@ type Patch struct {
 	// Escapes: addresses of overlay code may come to lie in the program's own
 	// data, so that the overlay has to stay mapped after a rollback.
 	Escapes bool
+	// DataEscapes: the same of its data: new variables and constants.
+	DataEscapes bool
 	// EntryAllowed says that the consistency level "entry" is safe; EntryWhy
 	// is the argument for or against, for people.
 	EntryAllowed bool

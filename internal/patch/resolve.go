@@ -175,6 +175,7 @@ func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 		}
 		return target{where: inAnnex, annex: b.constCopy(t, uint64(size), align)}
 	}
+	b.out.DataEscapes = true
 	if b.New.OnlyText(t) {
 		n := uint64(b.New.NextAnchor(t+module.Addr(len(b.New.Text(t)))) - t)
 		if o, ok := b.baselineText()[string(b.New.Bytes(module.Range{Start: t, End: t + module.Addr(n)}))]; ok {
