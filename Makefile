@@ -22,7 +22,7 @@ install: build ## the program, its manual pages and bash completion, below PREFI
 	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hotpatch
 
 test: ## all tests, also those that patch live processes (as root)
-	$(GO) test ./...
+	$(GO) test $(TESTFLAGS) ./...
 
 lint: ## gofumpt and staticcheck, as pinned in tools/
 	@out=$$($(GO) tool -modfile=tools/go.mod gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }

@@ -65,6 +65,9 @@ type job struct {
 }
 
 func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFlags) error {
+	if f.deadline <= 0 {
+		return fmt.Errorf("--deadline %v: it must be longer than 0", f.deadline)
+	}
 	level := engine.Level(f.level)
 	if !slices.Contains([]engine.Level{engine.Strict, engine.Entry, engine.Auto}, level) {
 		return fmt.Errorf("--level %q: it must be strict, entry or auto", f.level)
@@ -94,7 +97,7 @@ func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFla
 			return err
 		}
 		for i, res := range results {
-			out = append(out, resultReport(res, jobs[i].proc, jobs[i].modules, string(res.State)))
+			out = append(out, resultReport(res, jobs[i].proc, jobs[i].modules, stateName(res.State)))
 		}
 	}
 	p.done()
@@ -146,6 +149,8 @@ func (a *app) finish(w io.Writer, command string, out []processReport) error {
 		switch r.State {
 		case "failed":
 			return exitFailed
+		case "damaged":
+			return exitDamaged
 		case "refused", "blocked":
 			if err == nil {
 				err = exitRefused
@@ -257,6 +262,14 @@ func patchModule(p *patch.Patch) moduleReport {
 		}
 	}
 	return moduleReport{Module: p.Module, Verdict: "patchable", Patch: string(p.ID), Functions: f}
+}
+
+// stateName is what the reports call the outcome of an apply.
+func stateName(s engine.State) string {
+	if s == engine.Tampered {
+		return "damaged"
+	}
+	return string(s)
 }
 
 // resultReport describes the outcome of a transaction.

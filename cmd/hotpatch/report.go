@@ -25,7 +25,7 @@ const schema = "hotpatch/1"
 type report struct {
 	Schema    string          `json:"schema"`
 	Command   string          `json:"command"`
-	Processes []processReport `json:"processes,omitempty"`
+	Processes []processReport `json:"processes,omitzero"`
 	Modules   []moduleReport  `json:"modules,omitempty"`
 	Patch     *patchReport    `json:"patch,omitempty"`
 }
@@ -107,7 +107,7 @@ func (r reason) String() string {
 			fmt.Fprintf(&b, ": %s%s", f[0], f[1])
 		}
 	}
-	if r.Tid != 0 {
+	if r.Thread != "" && r.Function != "" {
 		fmt.Fprintf(&b, " (thread %d %q in %s)", r.Tid, r.Thread, r.Function)
 	}
 	return b.String()

@@ -1,11 +1,24 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hotpatch/internal/engine"
 )
+
+// engine opens the records of what is in which process.
+func (a *app) engine() (*engine.Engine, error) {
+	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	if need := missingRights(); errors.Is(err, fs.ErrPermission) && need != "" {
+		err = fmt.Errorf("%w: %s", err, need)
+	}
+	return e, err
+}
 
 // missingRights names the capabilities that this program lacks to look into
 // other users' processes and to patch them; empty when it has them all.

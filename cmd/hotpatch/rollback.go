@@ -39,6 +39,9 @@ was before. Sessions and state live on.`,
 }
 
 func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, deadline time.Duration) error {
+	if deadline <= 0 {
+		return fmt.Errorf("--deadline %v: it must be longer than 0", deadline)
+	}
 	const fewest = 6 // digits that name a patch
 	if id != "" && len(id) < fewest {
 		return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
@@ -50,7 +53,7 @@ func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, 
 	if err != nil {
 		return err
 	}
-	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	e, err := a.engine()
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, 
 	}
 	p.done()
 	for _, res := range results {
-		state := string(res.State)
+		state := stateName(res.State)
 		switch res.State {
 		case engine.Removed:
 			state = "rolled-back"

@@ -43,7 +43,7 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	if err != nil {
 		return err
 	}
-	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	e, err := a.engine()
 	if err != nil {
 		return err
 	}
@@ -202,6 +202,11 @@ func shortBuild(b *build) string {
 // the ones that cannot be looked into; of all others it says on standard error
 // how many they are.
 func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []processReport, err error) {
+	for _, pid := range opts.PIDs {
+		if pid <= 0 {
+			return nil, nil, fmt.Errorf("--pid %d: it must be a process id", pid)
+		}
+	}
 	procs, err := host.Scan(ctx, opts)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read processes: %w", err)

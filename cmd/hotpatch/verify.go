@@ -35,7 +35,7 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 	if err != nil {
 		return err
 	}
-	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	e, err := a.engine()
 	if err != nil {
 		return err
 	}
@@ -43,14 +43,14 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 	damaged := false
 	for i := range targets {
 		res := e.Verify(targets[i].PID)
-		state := string(res.State)
+		state := stateName(res.State)
+		r := resultReport(res, &targets[i], nil, state)
 		switch res.State {
 		case engine.Tampered:
-			state, damaged = "damaged", true
+			damaged = true
 		case engine.Already:
-			state = "nothing"
+			r.State, r.Verified = "nothing", false
 		}
-		r := resultReport(res, &targets[i], nil, state)
 		out = append(out, r)
 	}
 	if a.json {
@@ -76,7 +76,7 @@ func (a *app) patched(ctx context.Context, pids []int) (targets []host.Proc, res
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := engine.New(engine.Options{Store: a.store}, nil)
+	e, err := a.engine()
 	if err != nil {
 		return nil, nil, err
 	}

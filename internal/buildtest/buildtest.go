@@ -97,7 +97,7 @@ func (c Case) Compile(t testing.TB, macro string) Build {
 func Compile(t testing.TB, compiler string, args ...string) Build {
 	t.Helper()
 	if _, err := exec.LookPath(compiler); err != nil {
-		t.Skipf("%s is not installed", compiler)
+		t.Fatalf("%s is not installed: apt install gcc g++ libc6-dev binutils clang lld", compiler)
 	}
 	dir := t.TempDir()
 	full, stripped := filepath.Join(dir, "full"), filepath.Join(dir, "stripped")

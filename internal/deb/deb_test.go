@@ -36,7 +36,7 @@ func need(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			t.Fatalf("%s is not installed: apt install dpkg-dev zstd xz-utils binutils gcc", tool)
 		}
 	}
 }

@@ -112,9 +112,6 @@ func (p *pairing) DataPairs() [][2]module.Addr {
 // OldOf is the baseline's counterpart of a function of the fixed build, or nil.
 func (p *pairing) OldOf(f *module.Func) *module.Func { return p.toOld[f] }
 
-// NewOf is the fixed build's counterpart of a function of the baseline, or nil.
-func (p *pairing) NewOf(f *module.Func) *module.Func { return p.toNew[f] }
-
 type comparer struct {
 	*Result
 	votes    *ballot

@@ -119,7 +119,7 @@ func newSystem(t *testing.T) system {
 	privileged(t)
 	for _, tool := range []string{"dpkg", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			t.Fatalf("%s is not installed: apt install dpkg-dev zstd xz-utils binutils gcc", tool)
 		}
 	}
 	s := system{t, tempDir(t)}

@@ -21,7 +21,7 @@ func privileged(t testing.TB) {
 		t.Skip("needs root: map_files, chroot and mount namespaces")
 	}
 	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("gcc is not installed")
+		t.Fatal("gcc is not installed: apt install gcc libc6-dev")
 	}
 }
 

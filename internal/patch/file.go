@@ -37,7 +37,8 @@ type meta struct {
 
 // Encode writes the patch file and sets p.ID to its digest. It is an ELF
 // shared object: its sections are the pieces of the overlay, with a symbol for each function, and .hotpatch, a JSON
-// document with everything else.
+// document with everything else. The last 32 bytes, which ELF tools pass over,
+// are the SHA-256 of all before them: a damaged file is not read.
 func (p *Patch) Encode() ([]byte, error) {
 	js, err := json.MarshalIndent(meta{Format, p}, "", " ")
 	if err != nil {
@@ -58,6 +59,8 @@ func (p *Patch) Encode() ([]byte, error) {
 	w.add(section{name: metaSection, kind: elf.SHT_PROGBITS, data: js, align: 1})
 	w.symbols(p)
 	out := w.bytes()
+	seal := sha256.Sum256(out)
+	out = append(out, seal[:]...)
 	sum := sha256.Sum256(out)
 	p.ID = ID(hex.EncodeToString(sum[:]))
 	return out, nil
@@ -86,6 +89,12 @@ func Read(data []byte) (*Patch, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrFormat, MaxSize)
 	}
+	sum := sha256.Sum256(data)
+	body := len(data) - sha256.Size
+	if body < 0 || sha256.Sum256(data[:body]) != [sha256.Size]byte(data[body:]) {
+		return nil, fmt.Errorf("%w: damaged: its bytes are not what its digest says", ErrFormat)
+	}
+	data = data[:body]
 	if err := bounded(data); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
@@ -115,7 +124,6 @@ func Read(data []byte) (*Patch, error) {
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	sum := sha256.Sum256(data)
 	p.ID = ID(hex.EncodeToString(sum[:]))
 	return p, nil
 }

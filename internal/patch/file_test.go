@@ -2,6 +2,7 @@ package patch_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -141,28 +142,43 @@ func TestDamage(t *testing.T) {
 		"code as no bits":   func(d []byte) []byte { header(d, exec)[4] = 8; return d },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := patch.Read(spoil(bytes.Clone(good))); !errors.Is(err, patch.ErrFormat) {
+			if _, err := patch.Read(sealed(spoil(bytes.Clone(good)))); !errors.Is(err, patch.ErrFormat) {
 				t.Errorf("Read: %v, want ErrFormat", err)
 			}
 		})
 	}
 	for n := range len(good) / 97 {
-		if _, err := patch.Read(good[:n*97]); !errors.Is(err, patch.ErrFormat) {
+		if _, err := patch.Read(sealed(good[:n*97])); !errors.Is(err, patch.ErrFormat) {
 			t.Fatalf("Read of the first %d bytes: %v, want ErrFormat", n*97, err)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		d := bytes.Clone(good)
+		at := r.IntN(len(d))
+		d[at] ^= 1 << r.IntN(8)
+		if _, err := patch.Read(d); !errors.Is(err, patch.ErrFormat) {
+			t.Fatalf("one bit of byte %d flipped: %v, want ErrFormat", at, err)
+		}
+	}
 	for i := range 3000 {
 		d := bytes.Clone(good)
 		for range 1 + i%4 {
 			d[r.IntN(len(d))] = byte(r.Uint32())
 		}
-		if p, err := patch.Read(d); err != nil && !errors.Is(err, patch.ErrFormat) {
+		if p, err := patch.Read(sealed(d)); err != nil && !errors.Is(err, patch.ErrFormat) {
 			t.Fatalf("damage %d: %v", i, err)
 		} else if err == nil && len(p.Steers) == 0 {
 			t.Fatalf("damage %d: a patch that steers nothing", i)
 		}
 	}
+}
+
+// sealed gives a file whose content was changed the digest that belongs to it.
+func sealed(data []byte) []byte {
+	body := data[:max(0, len(data)-sha256.Size)]
+	sum := sha256.Sum256(body)
+	return append(bytes.Clone(body), sum[:]...)
 }
 
 func FuzzRead(f *testing.F) {
@@ -171,7 +187,7 @@ func FuzzRead(f *testing.F) {
 	small.Pieces, small.Fixups, small.EHFrameHdr = small.Pieces[:2], small.Fixups[:1], 0
 	f.Add(encode(f, small))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := patch.Read(data)
+		p, err := patch.Read(sealed(data))
 		if err != nil {
 			if !errors.Is(err, patch.ErrFormat) {
 				t.Fatal(err)
