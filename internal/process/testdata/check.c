@@ -155,6 +155,21 @@ static void *idle(void *arg)
 		pause();
 }
 
+/* A thread that is just born stands where the C library has no unwind
+ * information, so "ready" comes only when all are here. */
+static atomic_int begun;
+struct start {
+	void *(*f)(void *);
+	void *arg;
+};
+static void *begin(void *arg)
+{
+	struct start s = *(struct start *)arg;
+	free(arg);
+	begun++;
+	return s.f(s.arg);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "calls";
@@ -168,9 +183,13 @@ int main(int argc, char **argv)
 		void *(*f)(void *) = !strcmp(mode, "busy") ? registers : !strcmp(mode, "idle") ? idle : calls;
 		if (!strcmp(mode, "mixed"))
 			f = i % 2 ? registers : calls;
-		if (pthread_create(&t, &attr, f, (void *)(intptr_t)(i - 1)))
+		struct start *s = malloc(sizeof *s);
+		*s = (struct start){f, (void *)(intptr_t)(i - 1)};
+		if (pthread_create(&t, &attr, begin, s))
 			wrong("pthread_create", i);
 	}
+	while (begun < n - 1)
+		usleep(1000);
 	printf("ready\n");
 	fflush(stdout);
 	if (!strcmp(mode, "busy") || !strcmp(mode, "mixed"))
