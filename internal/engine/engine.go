@@ -144,7 +144,7 @@ func (r *Result) fail(err error) {
 	case errors.Is(err, process.ErrExited):
 		reason = &Reason{Code: Gone, Detail: err.Error()}
 	case errors.As(err, &traced):
-		reason = &Reason{Code: TracedAlready, Tid: traced.Tracer, Detail: err.Error()}
+		reason = &Reason{Code: TracedAlready, Detail: err.Error()} // the tracer is no thread of the process
 	case errors.As(err, &busy):
 		reason = &Reason{Code: ThreadBusy, Tid: busy.Tid, Thread: busy.Name, Detail: err.Error()}
 	default:

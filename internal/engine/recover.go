@@ -268,9 +268,13 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 				k++
 			}
 			n := min(k+8, len(want))
+			place, base := u.mod.Name(), u.mod.Bias
+			if u.room.Contains(at) {
+				place, base = "overlay", u.room.Start
+			}
 			return &Reason{
 				Code: Differs, Module: u.patch.Module,
-				Detail: fmt.Sprintf("%s, %s+%#x: expected % x, found % x", what, u.mod.Name(), uint64(at)+uint64(k)-uint64(u.mod.Bias), want[k:n], got[k:n]),
+				Detail: fmt.Sprintf("%s, %s+%#x: expected % x, found % x", what, place, uint64(at)+uint64(k)-uint64(base), want[k:n], got[k:n]),
 			}
 		}
 		for _, s := range recs[i].Steers {
@@ -296,7 +300,7 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 				clear(got[off:][:u.patch.HeaderLen]) // compared below
 			}
 			if !bytes.Equal(got, u.pieces[j]) {
-				return differs("overlay", a, u.pieces[j], got)
+				return differs("new code or constants", a, u.pieces[j], got)
 			}
 		}
 		h, ok := readHeader(t.p, u.header()+process.Addr(u.patch.HeaderLen))
