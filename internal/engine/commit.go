@@ -206,9 +206,11 @@ func (c *changer) try() (done bool, err error) {
 			werr = write(tr, c.edits)
 			done = werr == nil
 		}
+		threads := tr.Threads()
 		held := tr.Resume()
 		if done {
 			c.res.Pause = held.Microseconds()
+			c.stacks = process.OwnStacks(c.maps, threads)
 		}
 		c.hits, c.stale = hits, !ok
 		return werr

@@ -120,8 +120,8 @@ func (t *txn) restore(strict bool) error {
 }
 
 // clearOut unmaps what nothing can lead to any more, once the entries are
-// restored: the code, unless a thread may be in it or an address of it may have
-// escaped. Data stays, since the program may hold on to it.
+// restored: the code, unless a thread or a coroutine may be in it or an address
+// of it may have escaped. Data stays, since the program may hold on to it.
 func (t *txn) clearOut() error {
 	if f := t.rec.Finder; f != nil {
 		for _, r := range t.rec.Pending {
@@ -144,7 +144,7 @@ func (t *txn) clearOut() error {
 			return err
 		}
 		switch {
-		case t.res.Level != Strict || u.patch.Escapes:
+		case t.res.Level != Strict || u.patch.Escapes || t.mayReturn(u):
 			t.rec.Left += int64(u.room.End - u.room.Start)
 		case !u.patch.DataEscapes:
 			if err := t.remote([]remoteCall{munmap(u.room)}); err != nil {
@@ -163,6 +163,20 @@ func (t *txn) clearOut() error {
 	}
 	t.rec.Pending, t.units = nil, nil
 	return t.settle()
+}
+
+// mayReturn reports whether a stack that no thread is on, a suspended
+// coroutine's, may lead back into the unit's code: somewhere in memory is an
+// address of it. The threads' own stacks were walked. A word that means nothing
+// any more costs some address space, no more.
+func (t *txn) mayReturn(u *unit) bool {
+	const limit = 1 << 30 // bytes to search: about a second
+	maps, err := t.p.Maps()
+	if err != nil {
+		return true
+	}
+	at, err := t.p.FindPointer(maps, u.code(), append(slices.Clone(t.stacks), u.room), limit)
+	return at != 0 || err != nil
 }
 
 func (t *txn) verifyRestored(r *UnitRecord) error {

@@ -57,6 +57,7 @@ type txn struct {
 	units   []*unit
 	finder  *FinderRecord // to be put in with this transaction
 	made    []process.Range
+	stacks  []process.Range // the threads' own, when the entries were changed
 }
 
 // step is a state of a transaction and how it is undone.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -13,12 +14,54 @@ import (
 // for an aligned 8-byte word: where is its address, 0 when there is none. The
 // process runs meanwhile. It gives up with an error after limit bytes.
 func (p *Process) FindWord(maps []Mapping, word uint64, limit uint64) (where Addr, err error) {
+	pattern := binary.LittleEndian.AppendUint64(nil, word)
+	return p.findWord(maps, limit, func(a Addr, b []byte) Addr {
+		for o := 0; ; o++ {
+			i := bytes.Index(b[o:], pattern)
+			if i < 0 {
+				return 0
+			}
+			if o += i; o%8 == 0 {
+				return a + Addr(o)
+			}
+		}
+	})
+}
+
+// FindPointer is FindWord for any word that is an address in one of the ranges,
+// which are sorted and do not overlap, or is the end of one: what a call at its
+// end returns to. What lies in except is passed over.
+func (p *Process) FindPointer(maps []Mapping, ranges, except []Range, limit uint64) (where Addr, err error) {
+	if len(ranges) == 0 {
+		return 0, nil
+	}
+	lo, hi := uint64(ranges[0].Start), uint64(ranges[len(ranges)-1].End)
+	return p.findWord(maps, limit, func(a Addr, b []byte) Addr {
+		for o := 0; o+8 <= len(b); o += 8 {
+			w := binary.LittleEndian.Uint64(b[o:])
+			if w-lo > hi-lo {
+				continue
+			}
+			at := a + Addr(o)
+			holds := func(r Range) bool { return r.Contains(at) }
+			points := func(r Range) bool { return r.Contains(Addr(w)) || r.End == Addr(w) }
+			if slices.ContainsFunc(ranges, points) && !slices.ContainsFunc(except, holds) {
+				return at
+			}
+		}
+		return 0
+	})
+}
+
+// findWord has look search writable memory a piece at a time: it gets the
+// piece's address, a multiple of 8, and bytes, and returns where it found
+// something, or 0.
+func (p *Process) findWord(maps []Mapping, limit uint64, look func(Addr, []byte) Addr) (where Addr, err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", p.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("search process %d: %w", p.Pid, gone(err))
 	}
 	defer f.Close()
-	pattern := binary.LittleEndian.AppendUint64(nil, word)
 	buf := make([]byte, 1<<20)
 	for _, m := range maps {
 		if m.Prot&Write == 0 || strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/") && m.Path != "/dev/zero" {
@@ -32,15 +75,8 @@ func (p *Process) FindWord(maps []Mapping, word uint64, limit uint64) (where Add
 				}
 				limit -= uint64(n)
 				b := buf[:p.readFast(a, buf[:n])] // what was unmapped meanwhile is skipped
-				for o := 0; ; o++ {
-					i := bytes.Index(b[o:], pattern)
-					if i < 0 {
-						break
-					}
-					if o += i; o%8 == 0 {
-						where = a + Addr(o)
-						return nil
-					}
+				if where = look(a, b); where != 0 {
+					return nil
 				}
 				a += Addr(n)
 			}
