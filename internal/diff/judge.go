@@ -255,6 +255,9 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeEntry(o, at)
 	}
 	c.judgeLayout(o, n)
+	c.judgeOrder(o, n)
+	c.judgeWidths(o, n)
+	c.judgeStrides(o, n)
 	c.judgeTLSSlots(o, n)
 	if slices.Contains(c.initSlots(), o.Entry()) {
 		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")

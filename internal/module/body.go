@@ -65,20 +65,19 @@ func keys(raw []byte, in *x86.Inst) (key, shape uint64) {
 		clear(b[in.DispOff : in.DispOff+in.DispLen])
 	}
 	key = maphash.Bytes(seed, b)
-	if in.DispLen > 0 {
-		clear(b[in.DispOff : in.DispOff+in.DispLen])
+	clear(b[in.DispOff : in.DispOff+in.DispLen])
+	clear(b[in.ImmOff : in.ImmOff+in.ImmLen])
+	// Displacements of no, 8 and 32 bits differ in mod only.
+	at := in.Len - in.ImmLen - in.DispLen - 1 // of ModRM
+	based := true
+	if in.HasSIB {
+		at--
+		based = in.ModRM>>6 != 0 || in.SIB&7 != 5
 	}
-	if in.ImmLen > 0 {
-		clear(b[in.ImmOff : in.ImmOff+in.ImmLen])
-	}
-	// A displacement of 8 bits and one of 32 differ in mod only.
-	if in.HasModRM && in.ModRM>>6 != 3 && in.DispLen > 0 && !in.RIP {
-		b = append(b[:in.DispOff], b[in.DispOff+in.DispLen:]...)
-		for i := range b {
-			if b[i] == in.ModRM && i > 0 {
-				b[i] = b[i]&0x3f | 0x40
-				break
-			}
+	if in.HasModRM && in.ModRM>>6 != 3 && based && !in.RIP {
+		b[at] = b[at]&0x3f | 0x40
+		if in.DispLen > 0 {
+			b = append(b[:in.DispOff], b[in.DispOff+in.DispLen:]...)
 		}
 	}
 	return key, maphash.Bytes(seed, b)
