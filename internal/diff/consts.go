@@ -2,6 +2,7 @@ package diff
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"regexp"
 	"slices"
@@ -52,10 +53,50 @@ func (c *comparer) constant(o, n module.Addr, kind module.RefKind, size uint8) s
 			a, b = x, y
 		}
 	}
-	if !samePadded(a, b, endA, endB) {
+	if !samePadded(a, b, endA, endB) || !c.sameOffsets(module.Range{Start: o, End: endA}, module.Range{Start: n, End: endB}) {
 		return different
 	}
 	return same
+}
+
+// Offsets are the addresses that an object leads to, where it starts like a
+// table of offsets from its own address to texts or functions, as clang makes
+// them. One of them alone may be a number.
+func Offsets(m *module.Module, r module.Range) []module.Addr {
+	var out []module.Addr
+	for at := r.Start; at+4 <= r.End; at += 4 {
+		to := r.Start + module.Addr(int64(int32(binary.LittleEndian.Uint32(m.Bytes(module.Range{Start: at, End: at + 4})))))
+		s := m.SectionAt(to)
+		switch {
+		case s == nil:
+			return out
+		case s.Exec:
+			if f := m.FuncAt(to); f == nil || f.Entry() != to {
+				return out
+			}
+		default:
+			if before := m.Bytes(module.Range{Start: to - 1, End: to}); before == nil || before[0] != 0 || m.Text(to) == "" {
+				return out
+			}
+		}
+		out = append(out, to)
+	}
+	return out
+}
+
+// sameOffsets reports whether two tables of offsets, equal as numbers, lead to
+// the same texts and functions. What is no such table leads nowhere.
+func (c *comparer) sameOffsets(o, n module.Range) bool {
+	olds, news := Offsets(c.Old, o), Offsets(c.New, n)
+	if len(olds) < 2 && len(news) < 2 {
+		return true
+	}
+	return slices.EqualFunc(olds, news, func(a, b module.Addr) bool {
+		if s := c.New.SectionAt(b); s.Exec {
+			return c.toNew[c.Old.FuncAt(a)] == c.New.FuncAt(b) && c.New.FuncAt(b) != nil
+		}
+		return c.Old.Text(a) == c.New.Text(b)
+	})
 }
 
 // samePadded compares two stretches of read-only data that end where

@@ -2,7 +2,6 @@ package patch
 
 import (
 	"debug/elf"
-	"encoding/binary"
 
 	"hotpatch/internal/diff"
 	"hotpatch/internal/module"
@@ -185,35 +184,11 @@ func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 		return target{where: inAnnex, annex: b.constCopy(t, n, max(align, 1))}
 	}
 	r := module.Range{Start: t, End: b.New.ObjectEnd(t)}
-	if b.offsets(r) {
+	if len(diff.Offsets(b.New, r)) > 1 {
 		return b.refuse(diff.ConstantData, name, "the table at %v seems to hold offsets to texts or functions", t)
 	}
 	b.blobs = append(b.blobs, blob{from: r})
 	return target{where: inBlob, addr: t}
-}
-
-// offsets reports whether an object starts like a table of offsets from its
-// own address to texts or functions, which would lead astray in a copy.
-func (b *builder) offsets(r module.Range) bool {
-	n := 0
-	for at := r.Start; at+4 <= r.End; at += 4 {
-		to := r.Start + module.Addr(int64(int32(binary.LittleEndian.Uint32(b.New.Bytes(module.Range{Start: at, End: at + 4})))))
-		s := b.New.SectionAt(to)
-		switch {
-		case s == nil:
-			return n > 1
-		case s.Exec:
-			if f := b.New.FuncAt(to); f == nil || f.Entry() != to {
-				return n > 1
-			}
-		default:
-			if before := b.New.Bytes(module.Range{Start: to - 1, End: to}); before == nil || before[0] != 0 || b.New.Text(to) == "" {
-				return n > 1
-			}
-		}
-		n++
-	}
-	return n > 1
 }
 
 // constCopy puts a copy of n bytes of read-only data into the annex.
