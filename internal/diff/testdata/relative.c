@@ -13,7 +13,7 @@ __attribute__((noinline)) const char *name(unsigned i) {
   return names[i % 5];
 }
 #ifdef NEAR
-int other(int i) { return i < 0 ? 0 : i + 1; }
+int other(int i) { return i < 0 ? 0 : i * 7 % 1000 + 1; }
 #else
-int other(int i) { return i + 1; }
+int other(int i) { return i * 7 % 1000 + 1; }
 #endif
