@@ -23,7 +23,7 @@ func (t *txn) load() error {
 	}
 	if rec != nil && t.stillMapped(rec) {
 		t.rec = rec
-		return nil
+		return t.dropUnloaded()
 	}
 	t.rec = &Record{ID: t.p.ID, Boot: boot, Phase: Done}
 	if t.rec.Program, err = t.p.Exe(); err != nil {
@@ -36,11 +36,97 @@ func (t *txn) load() error {
 // process has its pid and start time still, but nothing of ours.
 func (t *txn) stillMapped(rec *Record) bool {
 	for _, u := range slices.Concat(rec.Units, rec.Pending) {
-		if slices.ContainsFunc(t.mods, func(m process.Module) bool { return m.Bias == u.Bias && m.Path == u.Path }) {
+		if t.moduleOf(&u) != nil || t.oursAt(process.Range{Start: u.Start, End: u.End}) {
 			return true
 		}
 	}
-	return len(rec.Units)+len(rec.Pending) == 0
+	return len(rec.Units)+len(rec.Pending) == 0 && !t.lostFinder(rec)
+}
+
+// lostFinder reports whether the finder of a record is not there any more.
+func (t *txn) lostFinder(rec *Record) bool {
+	f := rec.Finder
+	return f != nil && f.Mapped && !t.oursAt(process.Range{Start: f.Page, End: f.Page + page})
+}
+
+// moduleOf is the module mapped where the record says, nil when there is none.
+// Its file may have another name by now.
+func (t *txn) moduleOf(r *UnitRecord) *process.Module {
+	if i := slices.IndexFunc(t.mods, func(m process.Module) bool { return m.Bias == r.Bias }); i >= 0 {
+		return &t.mods[i]
+	}
+	return nil
+}
+
+// dropUnloaded takes those patches from the record whose module was unloaded
+// by the program, or unloaded and loaded again at the same place, as it is also
+// by execve of a program that is not position-independent. Their overlays stay
+// mapped.
+func (t *txn) dropUnloaded() error {
+	if t.lostFinder(t.rec) {
+		t.rec.Finder = nil
+	}
+	before := len(t.rec.Units) + len(t.rec.Pending)
+	var failed error
+	unloaded := func(pending bool) func(UnitRecord) bool {
+		return func(r UnitRecord) bool {
+			gone, err := t.unloaded(&r, pending)
+			if err == nil && gone {
+				err = t.abandon(&r)
+			}
+			failed = errors.Join(failed, err)
+			return gone && err == nil
+		}
+	}
+	t.rec.Units = slices.DeleteFunc(t.rec.Units, unloaded(false))
+	t.rec.Pending = slices.DeleteFunc(t.rec.Pending, unloaded(true))
+	if failed != nil || len(t.rec.Units)+len(t.rec.Pending) == before {
+		return failed
+	}
+	return t.store.Save(t.rec)
+}
+
+// unloaded reports whether a unit's module is not the one that was patched. One
+// that is mapped anew has the baseline's bytes at all entries; so has one whose
+// transaction is pending.
+func (t *txn) unloaded(r *UnitRecord, pending bool) (bool, error) {
+	m := t.moduleOf(r)
+	if m == nil {
+		return true, nil
+	}
+	p, err := t.store.Patch(r.Patch)
+	if err != nil {
+		return false, err
+	}
+	if id, err := t.p.Identity(m); err != nil || id != p.Baseline {
+		return err == nil, err
+	}
+	for _, s := range r.Steers {
+		if b, err := t.bytesAt(s.At); err != nil || b != s.Old {
+			return false, err
+		}
+	}
+	return !pending && len(r.Steers) > 0, nil
+}
+
+// abandon makes an overlay whose module is gone look like nothing of ours.
+func (t *txn) abandon(r *UnitRecord) error {
+	if f := t.rec.Finder; f != nil && r.Finder != 0 {
+		if err := f.remove(t.put, r.Finder); err != nil {
+			return err
+		}
+	}
+	room := process.Range{Start: r.Start, End: r.End}
+	if !t.oursAt(room) {
+		return nil
+	}
+	p, err := t.store.Patch(r.Patch)
+	if err != nil {
+		return err
+	}
+	t.rec.Left += int64(r.End - r.Start)
+	u := unit{patch: p, over: r.Overlay}
+	return t.put(u.header(), make([]byte, p.HeaderLen))
 }
 
 // unitOf makes a unit of a record, with its pieces as they must be in memory.
@@ -50,12 +136,9 @@ func (t *txn) unitOf(r *UnitRecord) (*unit, error) {
 		return nil, err
 	}
 	u := &unit{patch: p, over: r.Overlay, room: process.Range{Start: r.Start, End: r.End}, imports: r.Imports}
-	for _, m := range t.mods {
-		if m.Bias == r.Bias && (r.Path == "" || m.Path == r.Path) {
-			u.mod = m
-		}
-	}
-	if u.mod.Path == "" {
+	if m := t.moduleOf(r); m != nil {
+		u.mod = *m
+	} else {
 		return nil, &Reason{Code: NoModule, Module: p.Module, Detail: "it is no longer mapped"}
 	}
 	return u, u.relocate()
@@ -85,6 +168,9 @@ func (t *txn) inherit() error {
 			continue
 		}
 		r := h.UnitRecord
+		if t.moduleOf(&r) == nil {
+			continue // the program unloaded it
+		}
 		u, err := t.unitOf(&r)
 		if err == nil && u.header()+process.Addr(u.patch.HeaderLen) != m.End {
 			err = &Reason{Code: Differs, Module: u.patch.Module, Detail: "its header lies in another place than it says"}
