@@ -144,7 +144,7 @@ func TestKilledAnywhere(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if want := map[Op]State{OpApply: Patched, OpRemove: Removed}[op]; r.State != want && r.State != Already {
-			t.Fatalf("round %d: %+v", i, r)
+			t.Fatalf("round %d: %s %+v", i, r.State, r.Reasons)
 		}
 		g.want("v", map[Op]string{OpApply: newSum, OpRemove: oldSum}[op])
 	}
