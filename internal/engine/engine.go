@@ -89,11 +89,13 @@ const (
 	ThreadBusy    Code = "thread-busy"     // does not stop
 	NoThread      Code = "no-thread"       // none can make system calls for us
 	NoUnwind      Code = "no-unwinding"    // exceptions would end in new code
-	Locked        Code = "locked"          // another transaction on this process is under way
-	Conflict      Code = "conflict"        // with a patch that is in the process
-	BadPatch      Code = "bad-patch"       // contradicts itself
-	Kernel        Code = "kernel"          // forbids something
-	Differs       Code = "differs"         // a byte is not what it should be
+	SharedMemory  Code = "shared-memory"   // with another process, whose threads are not looked at
+	MainEnded     Code = "main-thread-ended"
+	Locked        Code = "locked"    // another transaction on this process is under way
+	Conflict      Code = "conflict"  // with a patch that is in the process
+	BadPatch      Code = "bad-patch" // contradicts itself
+	Kernel        Code = "kernel"    // forbids something
+	Differs       Code = "differs"   // a byte is not what it should be
 	Gone          Code = "exited"
 	Internal      Code = "failed"
 )
@@ -135,6 +137,7 @@ func (r *Result) fail(err error) {
 	var reason *Reason
 	var many reasons
 	var traced *process.TracedError
+	var shared *process.SharedError
 	var busy *process.BusyError
 	switch {
 	case errors.As(err, &many):
@@ -143,6 +146,10 @@ func (r *Result) fail(err error) {
 	case errors.As(err, &reason):
 	case errors.Is(err, process.ErrExited):
 		reason = &Reason{Code: Gone, Detail: err.Error()}
+	case errors.Is(err, process.ErrMainEnded):
+		reason = &Reason{Code: MainEnded, Detail: err.Error()}
+	case errors.As(err, &shared):
+		reason = &Reason{Code: SharedMemory, Detail: err.Error()}
 	case errors.As(err, &traced):
 		reason = &Reason{Code: TracedAlready, Detail: err.Error()} // the tracer is no thread of the process
 	case errors.As(err, &busy):

@@ -45,7 +45,10 @@ func (t *txn) remove(ids []patch.ID) error {
 			return err
 		}
 	}
-	var err error
+	err := t.p.Alone(t.opts.Deadline)
+	if err != nil {
+		return err
+	}
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
 	}
@@ -138,6 +141,9 @@ func (t *txn) clearOut() error {
 	for i, u := range t.units {
 		if err := t.verifyRestored(&t.rec.Pending[i]); err != nil {
 			return err
+		}
+		if !t.oursAt(u.room) {
+			continue // a run that was cut off has unmapped it
 		}
 		// What stays must not look like a patch to who has no record of it.
 		if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {

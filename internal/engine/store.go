@@ -233,6 +233,9 @@ func (s *Store) Sweep() error {
 			continue
 		}
 		p, err := process.Open(id.Pid, nil)
+		if errors.Is(err, process.ErrMainEnded) {
+			continue
+		}
 		if err == nil {
 			alive := p.Start == id.Start
 			p.Close()

@@ -217,6 +217,9 @@ func (t *txn) choose(patches []*patch.Patch) error {
 }
 
 func (t *txn) match() (err error) {
+	if err := t.p.Alone(t.opts.Deadline); err != nil {
+		return err
+	}
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
 	}

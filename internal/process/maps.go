@@ -41,6 +41,9 @@ func (p *Process) Maps() ([]Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(b) == 0 && p.mainEnded() {
+		return nil, fmt.Errorf("read mappings of process %d: %w", p.Pid, ErrMainEnded)
+	}
 	if len(b) == 0 {
 		return nil, ErrExited // a zombie has no mappings
 	}

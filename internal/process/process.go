@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,10 @@ func (id ID) String() string { return fmt.Sprintf("%d-%d", id.Pid, id.Start) }
 
 // ErrExited means that the process is gone, or has executed another program.
 var ErrExited = errors.New("process has exited")
+
+// ErrMainEnded means that the main thread has ended, by pthread_exit(3), while
+// others go on. The kernel then tells nothing of the memory under /proc/PID.
+var ErrMainEnded = errors.New("the main thread has ended, the others have not: such a process cannot be patched")
 
 // Process is an open process. All its methods reach the process that Open
 // found and never another that got the same pid: files are opened through one
@@ -74,6 +80,9 @@ func (p *Process) open() (err error) {
 		return err
 	}
 	m, err := unix.Openat(p.dir, "mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ESRCH) && p.mainEnded() {
+		return ErrMainEnded
+	}
 	if err != nil {
 		return err
 	}
@@ -107,7 +116,23 @@ func (p *Process) Alive() bool {
 		return false
 	}
 	st, err := p.Stat(0)
-	return err == nil && st.State != 'Z' && st.State != 'X'
+	return err == nil && st.State != 'Z' && st.State != 'X' || p.mainEnded()
+}
+
+// mainEnded reports whether the main thread alone has ended. While a whole
+// process ends, it may look so for a moment.
+func (p *Process) mainEnded() bool {
+	for range 20 {
+		tids, err := p.Tids()
+		if err != nil || !slices.ContainsFunc(tids, func(tid int) bool {
+			st, err := p.Stat(tid)
+			return err == nil && st.State != 'Z' && st.State != 'X'
+		}) {
+			return false
+		}
+		nap(time.Millisecond)
+	}
+	return true
 }
 
 // file reads a file below /proc/PID.
