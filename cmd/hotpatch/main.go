@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"hotpatch/internal/process"
 )
 
 // version is set when a release is linked.
@@ -74,6 +76,9 @@ Exit status: 0 done, 1 an error, 2 (status) something runs outdated code,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       toolVersion(),
+		PersistentPreRun: func(*cobra.Command, []string) {
+			process.BeNice() // what runs here matters more than how soon we are done
+		},
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (its schema is docs/json.md)")
 	root.PersistentFlags().StringVar(&a.store, "store", "/run/hotpatch", "folder of the records of what is in which process")

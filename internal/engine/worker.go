@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 
@@ -63,6 +64,8 @@ func RunWorker(in io.Reader, out io.Writer) error {
 	signal.Ignore(unix.SIGPIPE, unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
 	// Without the right to do so it is killed as soon as others are.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
+	process.BeNice()
+	runtime.GOMAXPROCS(1) // one processor is enough, and leaves the others to those who are held
 	process.Rehearse()
 	dec := json.NewDecoder(in)
 	var req Request
