@@ -119,6 +119,9 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 	if u := unitFor(e, m, rec); u != nil {
 		mr.Patch, mr.Bias, mr.OverlayBias = string(u.Patch), uint64(u.Bias), uint64(u.Overlay)
 		mr.State, mr.Reason = "patched", ""
+		if u.Level == engine.Entry {
+			mr.Reason = "level entry: a thread that was inside an old function runs it to its end"
+		}
 		if p, err := e.Store().Patch(u.Patch); err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
 			mr.State, mr.Reason = "outdated", "patched, but another build is on disk now"
 		}
