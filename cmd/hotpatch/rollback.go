@@ -28,7 +28,10 @@ was before. Sessions and state live on.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := ""
 			if len(args) > 0 {
-				id = strings.ToLower(args[0])
+				const fewest = 6 // digits that name a patch
+				if id = strings.ToLower(args[0]); len(id) < fewest {
+					return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
+				}
 			}
 			return a.rollback(cmd.Context(), cmd.OutOrStdout(), pids, id, deadline)
 		},
@@ -41,10 +44,6 @@ was before. Sessions and state live on.`,
 func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, deadline time.Duration) error {
 	if deadline <= 0 {
 		return fmt.Errorf("--deadline %v: it must be longer than 0", deadline)
-	}
-	const fewest = 6 // digits that name a patch
-	if id != "" && len(id) < fewest {
-		return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
 	}
 	p := newProgress(a)
 	defer p.done()
