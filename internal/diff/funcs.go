@@ -325,8 +325,9 @@ func (c *comparer) vote(o, n module.Addr, by *module.Func) {
 
 // elect pairs functions that votes name, where the votes agree.
 func (c *comparer) elect() {
-	for o, t := range c.votes.funcs {
-		if c.toNew[o] != nil {
+	for _, o := range c.Old.Funcs { // in order: the outcome must not hang on chance
+		t := c.votes.funcs[o]
+		if t == nil || c.toNew[o] != nil {
 			continue
 		}
 		if n := only(t, c.toOld); n != nil && only(c.votes.funcsBack[n], c.toNew) == o {

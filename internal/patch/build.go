@@ -154,6 +154,10 @@ func (b *builder) at(a module.Addr) module.Addr {
 	if !ok {
 		i--
 	}
+	if i < 0 || !b.code[i].from.Contains(a) {
+		b.refuse(diff.Undecodable, b.New.Name, "a reference leads to %v, which is not among the code that comes along", a)
+		return 0
+	}
 	return b.code[i].to + (a - b.code[i].from.Start)
 }
 
