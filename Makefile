@@ -22,7 +22,7 @@ install: build ## the program, its manual pages and bash completion, below PREFI
 	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hotpatch
 
 test: ## all tests, also those that patch live processes (as root)
-	$(GO) test $(TESTFLAGS) ./...
+	$(GO) test -p 1 $(TESTFLAGS) ./... # one package at a time: live targets need the processors
 
 lint: ## gofumpt and staticcheck, as pinned in tools/
 	@out=$$($(GO) tool -modfile=tools/go.mod gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
