@@ -36,7 +36,7 @@ func TestParseMaps(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	got, err := parseStat([]byte("12 (a) b (c)) t 7 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 1\n"))
-	if diff := cmp.Diff(Stat{Name: "a) b (c)", State: 't', Parent: 7, Start: 4711, CPU: -1}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(Stat{Name: "a) b (c)", State: 't', Parent: 7, Flags: 4194560, Start: 4711, CPU: -1}, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
 	if _, err := parseStat([]byte("12 a b")); err == nil {

@@ -115,8 +115,14 @@ func (p *Process) Alive() bool {
 	if unix.PidfdSendSignal(p.pidfd, 0, nil, 0) != nil {
 		return false
 	}
+	// A process that ends gives up its memory some time before it is a zombie;
+	// reading what is not mapped is an error of memory that is still there.
+	var b [1]byte
+	if n, err := unix.Pread(int(p.mem.Fd()), b[:], 0); n == 0 && err == nil {
+		return false
+	}
 	st, err := p.Stat(0)
-	return err == nil && st.State != 'Z' && st.State != 'X' || p.mainEnded()
+	return err == nil && !st.ended() || p.mainEnded()
 }
 
 // mainEnded reports whether the main thread alone has ended. While a whole
@@ -126,7 +132,7 @@ func (p *Process) mainEnded() bool {
 		tids, err := p.Tids()
 		if err != nil || !slices.ContainsFunc(tids, func(tid int) bool {
 			st, err := p.Stat(tid)
-			return err == nil && st.State != 'Z' && st.State != 'X'
+			return err == nil && !st.ended()
 		}) {
 			return false
 		}

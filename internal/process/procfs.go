@@ -16,8 +16,15 @@ type Stat struct {
 	Name   string
 	State  byte // R, S, D, T, t, Z, X, I: proc_pid_stat(5)
 	Parent int
+	Flags  uint64 // PF_ bits, include/linux/sched.h
 	Start  uint64 // clock ticks since boot
 	CPU    int    // it ran on last, -1 when the kernel does not tell
+}
+
+// ended reports whether the thread has ended, or is on its way.
+func (s *Stat) ended() bool {
+	const exiting = 0x4 // PF_EXITING
+	return s.State == 'Z' || s.State == 'X' || s.Flags&exiting != 0
 }
 
 // Stat reads the state of a thread; tid 0 means the process.
@@ -50,6 +57,9 @@ func parseStat(b []byte) (Stat, error) {
 	}
 	var err error
 	if s.Parent, err = strconv.Atoi(f[1]); err != nil {
+		return Stat{}, fmt.Errorf("parse stat: %w", err)
+	}
+	if s.Flags, err = strconv.ParseUint(f[6], 10, 64); err != nil {
 		return Stat{}, fmt.Errorf("parse stat: %w", err)
 	}
 	if s.Start, err = strconv.ParseUint(f[19], 10, 64); err != nil {

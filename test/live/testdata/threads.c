@@ -89,7 +89,9 @@ static void start(int n, const char *kind)
 			abort();
 	}
 }
-/* Everyone goes round: twice where a round may have been under way already. */
+/* Everyone goes round: twice where a round may have been under way already. The
+ * goals are all set before anyone is woken: a worker that came late would have
+ * gone round once by the time that its own goal is set. */
 static void rounds(void)
 {
 	static unsigned to[512];
@@ -97,6 +99,9 @@ static void rounds(void)
 	for (int i = 0; i < count; i++) {
 		struct worker *w = &workers[i];
 		to[i] = __atomic_load_n(&w->rounds, __ATOMIC_SEQ_CST) + (w->kind == BUSY || w->kind == SLEEP ? 2 : 1);
+	}
+	for (int i = 0; i < count; i++) {
+		struct worker *w = &workers[i];
 		if (w->kind == READ || w->kind == EPOLL)
 			fail(write(w->fd[1], "x", 1) == 1);
 		if (w->kind == FUTEX)
