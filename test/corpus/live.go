@@ -1,0 +1,6 @@
+package main
+
+// lived is the outcome of the live cycle of one file.
+type lived struct {
+	State string `json:"state,omitempty"`
+}
