@@ -159,7 +159,7 @@ func (a *Archive) Libraries(ctx context.Context, deb, dir string) error {
 		if err != nil {
 			return fmt.Errorf("read the dependencies of %s: %w", deb, err)
 		}
-		for _, pkg := range lacking(ctx, string(out)) {
+		for _, pkg := range librariesOf(Lacking(ctx, string(out))) {
 			if seen[pkg] {
 				continue
 			}
@@ -177,9 +177,9 @@ func (a *Archive) Libraries(ctx context.Context, deb, dir string) error {
 	return nil
 }
 
-// lacking lists the library packages in a Depends field that are not
-// installed; of alternatives none of which is installed the first.
-func lacking(ctx context.Context, depends string) []string {
+// Lacking lists the packages in a Depends field that are not installed; of
+// alternatives none of which is installed the first.
+func Lacking(ctx context.Context, depends string) []string {
 	var out []string
 	for clause := range strings.SplitSeq(depends, ",") {
 		var first string
@@ -193,11 +193,15 @@ func lacking(ctx context.Context, depends string) []string {
 			state, _ := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", name).Output()
 			installed = installed || string(state) == "installed"
 		}
-		if !installed && (strings.HasPrefix(first, "lib") || first == "zlib1g") {
+		if !installed && first != "" {
 			out = append(out, first)
 		}
 	}
 	return out
+}
+
+func librariesOf(packages []string) []string {
+	return slices.DeleteFunc(packages, func(p string) bool { return !strings.HasPrefix(p, "lib") && p != "zlib1g" })
 }
 
 // Unpack extracts the files of a package below dir.

@@ -72,6 +72,7 @@ type bench struct {
 	archive *archive.Archive
 	index   *archive.Index
 	tool    tool.Tool
+	holder  holder
 	store   store
 	dir     string
 	digest  string
@@ -120,6 +121,9 @@ func run(ctx context.Context, s settings) error {
 			return err
 		}
 	} else if b.tool.Path, err = filepath.Abs(s.tool); err != nil {
+		return err
+	}
+	if b.holder, err = newHolder(ctx, b.dir); err != nil {
 		return err
 	}
 	began := time.Now()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,6 +67,7 @@ func (r *result) line() string {
 // work does the steps for every file that differs.
 func (b *bench) work(ctx context.Context, r *result, pairs []archive.Pair, dir string) error {
 	t := &trees{dir: dir, files: map[string]*elfFile{}}
+
 	if err := b.fetch(ctx, r, pairs, t); err != nil {
 		return err
 	}
@@ -73,36 +75,52 @@ func (b *bench) work(ctx context.Context, r *result, pairs []archive.Pair, dir s
 	if r.Files, r.ELFs, err = t.differing(); err != nil {
 		return err
 	}
+	patch := func(i int) string { return filepath.Join(dir, "patches", fmt.Sprint(i)+".hotpatch") }
+	if err := os.MkdirAll(filepath.Dir(patch(0)), 0o755); err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	b.each(ctx, r.Files, func(i int, f *file) {
+		b.build(ctx, f, patch(i))
+		if f.Build.Verdict == string(diff.Patchable) && strings.Contains(b.steps, "check") {
+			b.check(ctx, f, patch(i))
+		}
+	})
+	patchable := func(f *file) bool { return f.Build.Verdict == string(diff.Patchable) }
+	if !strings.Contains(b.steps, "live") || !slices.ContainsFunc(r.Files, patchable) {
+		return nil
+	}
+	if err := b.needs(ctx, r, pairs, t); err != nil {
+		return err
+	}
+	if err := t.index(); err != nil {
+		return err
+	}
+	scratch := filepath.Join(dir, "scratch")
+	if err := os.MkdirAll(scratch, 0o755); err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	b.each(ctx, r.Files, func(i int, f *file) {
+		if patchable(f) {
+			b.live(ctx, f, t, patch(i), scratch)
+		}
+	})
+	return nil
+}
+
+// each calls do for every file, as many at a time as there are processors.
+func (b *bench) each(ctx context.Context, files []*file, do func(int, *file)) {
 	var g errgroup.Group
-	for i, f := range r.Files {
+	for i, f := range files {
 		g.Go(func() error {
 			b.turn <- struct{}{}
 			defer func() { <-b.turn }()
-			if ctx.Err() != nil {
-				return nil
+			if ctx.Err() == nil {
+				do(i, f)
 			}
-			b.file(ctx, f, t, filepath.Join(dir, fmt.Sprintf("work-%d", i)))
 			return nil
 		})
 	}
-	return g.Wait()
-}
-
-// file does the steps for one file.
-func (b *bench) file(ctx context.Context, f *file, t *trees, dir string) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		f.Build = built{Verdict: failed, Error: err.Error()}
-		return
-	}
-	defer os.RemoveAll(dir)
-	patch := filepath.Join(dir, "module.hotpatch")
-	b.build(ctx, f, patch)
-	if f.Build.Verdict != string(diff.Patchable) {
-		return
-	}
-	if strings.Contains(b.steps, "check") {
-		b.check(ctx, f, patch)
-	}
+	_ = g.Wait()
 }
 
 // fetch unpacks both builds of all packages, each into a folder of its own:
@@ -142,6 +160,12 @@ type trees struct {
 	dir      string
 	packages []string
 	files    map[string]*elfFile // of the baseline, by package and path, by path, and the same with sonames
+
+	libraries []string // folders for LD_LIBRARY_PATH
+	ld        string   // the source's own dynamic loader
+	exporters []string // files that may offer symbols to what they load
+	once      sync.Once
+	exports   map[string]*elfFile // by symbol
 }
 
 func (t *trees) root(side, pkg string) string { return filepath.Join(t.dir, side, pkg) }
