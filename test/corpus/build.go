@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"debug/elf"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +41,7 @@ type said struct {
 	Steered int           `json:"steered,omitempty"`
 	Omitted int           `json:"omitted,omitempty"`
 	Details []string      `json:"details,omitempty"` // check: what it found
+	Memory  int64         `json:"memory,omitempty"`  // bytes, largest resident set
 	Error   string        `json:"error,omitempty"`
 }
 
@@ -71,8 +74,22 @@ func child(args []string) int {
 	if err != nil {
 		out.Error = err.Error()
 	}
+	out.Memory = residentMost()
 	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
 		return 1
+	}
+	return 0
+}
+
+// residentMost is VmHWM of this process. What the kernel tells the parent
+// (ru_maxrss) counts the parent itself in, as it was before the exec.
+func residentMost() int64 {
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+			return kib << 10
+		}
 	}
 	return 0
 }
@@ -145,6 +162,7 @@ func (b *bench) runChild(ctx context.Context, step string, f *file, patchFile st
 		} else if r.said.Error != "" {
 			r.how, r.why = failed, r.said.Error
 		}
+		r.memory = cmp.Or(r.said.Memory, r.memory)
 	}
 	return r
 }

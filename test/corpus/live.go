@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"hotpatch/internal/engine"
 	"hotpatch/test/tool"
 )
 
@@ -22,7 +23,8 @@ type lived struct {
 	Host     string    `json:"host,omitempty"`      // the program that loaded a library
 	PausesUS []float64 `json:"pauses_us,omitempty"` // apply, rollback, apply
 	Level    string    `json:"level,omitempty"`
-	Text     int       `json:"text,omitempty"` // bytes of code that were as before
+	Together bool      `json:"together,omitempty"` // with the other patches of the source
+	Text     int       `json:"text,omitempty"`     // bytes of code that were as before
 	Seconds  float64   `json:"seconds,omitempty"`
 }
 
@@ -37,11 +39,23 @@ const (
 // live takes the patch of a file into a process that runs the baseline and out
 // again: apply, verify, roll back, compare the code with what it was, apply
 // again.
-func (b *bench) live(ctx context.Context, f *file, t *trees, patch, dir string) {
+//
+// What needs a function that another module of the same update exports for the
+// first time is applied together with the other patches of the source.
+func (b *bench) live(ctx context.Context, f *file, t *trees, patch string, others []string, dir string) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	err := b.cycle(ctx, f, t, patch, dir)
+	err := b.cycle(ctx, f, t, []string{patch}, dir)
+	if err != nil && f.Live.Reason == string(engine.NoImport) && len(others) > 1 {
+		alone := f.Live
+		f.Live = lived{Together: true}
+		if b.cycle(ctx, f, t, others, dir) == nil {
+			err = nil
+		} else {
+			f.Live = alone
+		}
+	}
 	f.Live.Seconds = time.Since(began).Seconds()
 	var no *notLoaded
 	switch {
@@ -57,7 +71,7 @@ func (b *bench) live(ctx context.Context, f *file, t *trees, patch, dir string) 
 	}
 }
 
-func (b *bench) cycle(ctx context.Context, f *file, t *trees, patch, dir string) error {
+func (b *bench) cycle(ctx context.Context, f *file, t *trees, patches []string, dir string) error {
 	p, err := b.load(f, t, dir)
 	if err != nil {
 		return err
@@ -71,7 +85,7 @@ func (b *bench) cycle(ctx context.Context, f *file, t *trees, patch, dir string)
 	if len(before) == 0 {
 		return &notLoaded{"not-mapped", "the process has no code of the baseline's file"}
 	}
-	if err := b.applied(ctx, f, p, patch); err != nil {
+	if err := b.applied(ctx, f, p, patches); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	ps, err := b.tool.Rollback(ctx, []int{pid})
@@ -89,16 +103,16 @@ func (b *bench) cycle(ctx context.Context, f *file, t *trees, patch, dir string)
 	if err := p.ping(); err != nil {
 		return fmt.Errorf("after the rollback: %w", err)
 	}
-	if err := b.applied(ctx, f, p, patch); err != nil {
+	if err := b.applied(ctx, f, p, patches); err != nil {
 		return fmt.Errorf("apply again: %w", err)
 	}
 	return nil
 }
 
 // applied applies and verifies, and checks that the process lives.
-func (b *bench) applied(ctx context.Context, f *file, p *held, patch string) error {
+func (b *bench) applied(ctx context.Context, f *file, p *held, patches []string) error {
 	pids := []int{p.cmd.Process.Pid}
-	ps, err := b.tool.Apply(ctx, pids, patch)
+	ps, err := b.tool.Apply(ctx, pids, patches...)
 	if err := f.Live.settle(ps, err, "patched"); err != nil {
 		return err
 	}

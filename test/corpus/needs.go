@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"io/fs"
@@ -29,11 +30,12 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 			wanted[f.Package] = true
 		}
 	}
-	seen := map[string]bool{}
+	own, seen := map[string]*archive.Package{}, map[string]bool{}
 	var queue, get []*archive.Package
 	for _, p := range pairs {
-		seen[p.Old.Name] = true
+		own[p.Old.Name] = p.Old // is here already; what it needs is not
 		if wanted[p.Old.Name] {
+			seen[p.Old.Name] = true
 			queue = append(queue, p.Old)
 		}
 	}
@@ -42,12 +44,12 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 		var next []*archive.Package
 		for _, p := range queue {
 			for _, name := range archive.Lacking(ctx, p.Depends) {
-				d := b.index.Newest(name)
+				d := cmp.Or(own[name], b.index.Newest(name))
 				if d == nil || seen[d.Name] || depth > 0 && !supports(d.Name) {
 					continue
 				}
 				seen[d.Name] = true
-				if d.Architecture == "amd64" && total+d.Size < mostNeeded {
+				if own[d.Name] == nil && d.Architecture == "amd64" && total+d.Size < mostNeeded {
 					total += d.Size
 					get = append(get, d)
 				}

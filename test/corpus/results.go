@@ -71,10 +71,11 @@ type step struct {
 	Seconds float64  `json:"seconds,omitempty"`
 }
 
-// The states of a step.
+// The states of a step; timedOut, crashed and failed are others.
 const (
-	passed   = "passed"
-	findings = "findings"
+	passed   = "proved"
+	unproved = "unproved" // no fault, but not everything could be proved
+	faulty   = "faulty"
 	notYet   = "" // not done
 )
 

@@ -99,9 +99,15 @@ func (b *bench) work(ctx context.Context, r *result, pairs []archive.Pair, dir s
 	if err := os.MkdirAll(scratch, 0o755); err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
+	var patches []string
+	for i, f := range r.Files {
+		if patchable(f) {
+			patches = append(patches, patch(i))
+		}
+	}
 	b.each(ctx, r.Files, func(i int, f *file) {
 		if patchable(f) {
-			b.live(ctx, f, t, patch(i), scratch)
+			b.live(ctx, f, t, patch(i), patches, scratch)
 		}
 	})
 	return nil
