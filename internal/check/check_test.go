@@ -1,0 +1,113 @@
+package check_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hotpatch/internal/buildtest"
+	"hotpatch/internal/check"
+	"hotpatch/internal/diff"
+	"hotpatch/internal/module"
+	"hotpatch/internal/patch"
+)
+
+// pair is two builds and the patch between them.
+type pair struct {
+	name       string
+	old, fixed []byte
+	patch      []byte             // encoded
+	as         [2]module.Identity // who the two builds are, unless empty
+}
+
+func (p *pair) read(t testing.TB) *patch.Patch {
+	t.Helper()
+	q, err := patch.Read(p.patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.as[0].Digest != "" {
+		q.Baseline, q.Fixed = p.as[0], p.as[1] // strip writes another ELF header
+	}
+	return q
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// encode builds the patch between two builds, nil when there is none.
+func encode(t testing.TB, o, n *module.Module) []byte {
+	t.Helper()
+	r, err := diff.Compare(o, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := patch.Build(r, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p == nil {
+		return nil
+	}
+	b, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// pairs compiles a case and builds its patches, from builds with names and
+// from the same ones without.
+func pairs(t testing.TB, c buildtest.Case) []pair {
+	t.Helper()
+	var out []pair
+	o := c.Compile(t, "")
+	for _, v := range c.Variants {
+		if v.Want[0] != "patchable" {
+			continue
+		}
+		n := c.Compile(t, v.Macro)
+		stripped := func(b buildtest.Build) string { return filepath.Join(filepath.Dir(b.Path), "stripped") }
+		for _, p := range []pair{
+			{c.Name + " " + v.Macro + " named", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Full, n.Full), [2]module.Identity{}},
+			{c.Name + " " + v.Macro + " stripped", readFile(t, stripped(o)), readFile(t, stripped(n)), encode(t, o.Stripped, n.Stripped), [2]module.Identity{}},
+			{c.Name + " " + v.Macro + " stripped, checked by name", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Stripped, n.Stripped), [2]module.Identity{o.Full.Identity, n.Full.Identity}},
+		} {
+			if p.patch == nil {
+				t.Fatalf("%s: no patch", p.name)
+			}
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// TestPatchesHold proves the patch of every case.
+func TestPatchesHold(t *testing.T) {
+	for _, dir := range []string{"../diff/testdata"} {
+		for _, c := range buildtest.Cases(t, dir) {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				for _, p := range pairs(t, c) {
+					r, err := check.Patch(p.read(t), p.old, p.fixed)
+					if err != nil {
+						t.Fatalf("%s: %v", p.name, err)
+					}
+					for _, f := range r.Faults {
+						t.Errorf("%s: %v", p.name, f)
+					}
+					for _, f := range r.Unproved {
+						t.Logf("%s: not proved: %v", p.name, f)
+					}
+					t.Logf("%s: %+v", p.name, r.Proved)
+				}
+			})
+		}
+	}
+}
