@@ -41,6 +41,7 @@ type said struct {
 	Steered int           `json:"steered,omitempty"`
 	Omitted int           `json:"omitted,omitempty"`
 	Details []string      `json:"details,omitempty"` // check: what it found
+	Proved  int           `json:"proved,omitempty"`  // check: references
 	Memory  int64         `json:"memory,omitempty"`  // bytes, largest resident set
 	Error   string        `json:"error,omitempty"`
 }

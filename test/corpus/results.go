@@ -64,11 +64,14 @@ type built struct {
 	Error     string         `json:"error,omitempty"`
 }
 
-// step is the outcome of something that passes or fails.
+// step is the outcome of the static check.
 type step struct {
 	State   string   `json:"state,omitempty"` // empty: not done
 	Details []string `json:"details,omitempty"`
 	Seconds float64  `json:"seconds,omitempty"`
+	Memory  int64    `json:"memory,omitempty"`
+
+	References int `json:"references,omitempty"` // that were proved
 }
 
 // The states of a step; timedOut, crashed and failed are others.
@@ -135,6 +138,9 @@ func writeTo(path string, write func(io.Writer) error) error {
 // steps run, and the steps themselves.
 func digest(ctx context.Context, root, steps string) (string, error) {
 	packages := []string{"./internal/plan"}
+	if strings.Contains(steps, "check") {
+		packages = append(packages, "./internal/check")
+	}
 	if strings.Contains(steps, "live") {
 		packages = append(packages, "./cmd/hotpatch")
 	}
@@ -146,13 +152,6 @@ func digest(ctx context.Context, root, steps string) (string, error) {
 		return "", fmt.Errorf("list the tool's source: %w", err)
 	}
 	files := strings.Fields(string(out))
-	if strings.Contains(steps, "check") {
-		check, err := filepath.Glob(filepath.Join(root, "internal/check/*.go"))
-		if err != nil {
-			return "", err
-		}
-		files = append(files, check...)
-	}
 	if strings.Contains(steps, "live") {
 		files = append(files, filepath.Join(root, "test/corpus/live.go"), filepath.Join(root, "test/corpus/targets/hold.c"))
 	}
