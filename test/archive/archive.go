@@ -45,6 +45,11 @@ func Open(ctx context.Context, dir, mirror, release string) (*Archive, error) {
 			return nil, fmt.Errorf("%s is missing: this needs a Debian system with apt and dpkg", program)
 		}
 	}
+	return open(ctx, dir, "deb", mirror, release)
+}
+
+// open prepares a cache of binary packages (deb) or source packages (deb-src).
+func open(ctx context.Context, dir, kind, mirror, release string) (*Archive, error) {
 	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("the archive's keys are missing: apt install debian-archive-keyring (%w)", err)
 	}
@@ -56,7 +61,7 @@ func Open(ctx context.Context, dir, mirror, release string) (*Archive, error) {
 		}
 	}
 	sources := filepath.Join(dir, "apt", "sources.list")
-	text := fmt.Sprintf("deb [signed-by=%[1]s] %[2]s %[3]s main\ndeb [signed-by=%[1]s] %[2]s-security %[3]s-security main\n", keyring, mirror, release)
+	text := fmt.Sprintf("%[1]s [signed-by=%[2]s] %[3]s %[4]s main\n%[1]s [signed-by=%[2]s] %[3]s-security %[4]s-security main\n", kind, keyring, mirror, release)
 	if err := os.WriteFile(sources, []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("write the list of sources: %w", err)
 	}

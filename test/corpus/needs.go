@@ -73,12 +73,12 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 // supports says whether something that is needed indirectly helps a program to
 // be loaded: libraries, and the interpreters that extensions are for.
 func supports(name string) bool {
-	for _, prefix := range []string{"lib", "zlib1g", "python3", "perl", "ruby", "postgresql", "apache2", "nginx"} {
+	for _, prefix := range []string{"zlib1g", "python3", "perl", "ruby", "postgresql", "apache2", "nginx"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(name, "lib")
 }
 
 // trim removes the packages that were fetched longest ago, but for those given.

@@ -1,0 +1,185 @@
+// Command pairing proves the pairing of two builds by symbols. It builds
+// Debian's sources in the two versions that the archive serves, as Debian does
+// but with symbols and relocations kept, strips copies, has internal/diff pair
+// those, and holds every pair of functions, variables and constants against
+// what the symbols say. It prints a table and ends with exit code 1 when one
+// pair is wrong.
+//
+//	go run ./test/pairing [--only NAME,...]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"hotpatch/test/archive"
+	"hotpatch/test/machine"
+	"hotpatch/test/table"
+)
+
+type settings struct {
+	only, cache, mirror, release string
+
+	keep, verbose bool
+}
+
+func main() {
+	var s settings
+	flag.StringVar(&s.only, "only", "", "the `sources` to build, with commas; all when empty")
+	flag.StringVar(&s.cache, "cache", "", "the `folder` for sources ($HOTPATCH_CACHE, or hotpatch in the user's cache folder)")
+	flag.StringVar(&s.mirror, "mirror", "http://deb.debian.org/debian", "the archive; that of security updates is the same with -security")
+	flag.StringVar(&s.release, "release", "bookworm", "the Debian release")
+	flag.BoolVar(&s.keep, "keep", false, "keep what was built, and use it again")
+	flag.BoolVar(&s.verbose, "verbose", false, "print every pair that is not certain")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "pairing: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	if s.cache == "" {
+		var err error
+		if s.cache, err = archive.DefaultCache(); err != nil {
+			return err
+		}
+	}
+	a, err := archive.OpenSources(ctx, s.cache, s.mirror, s.release)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.cache, "pairing")
+	if !s.keep {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	var rows [][]string
+	var bad []string
+	var sum finding
+	for _, r := range recipes {
+		if s.only != "" && !slices.Contains(strings.Split(s.only, ","), r.source) || ctx.Err() != nil {
+			continue
+		}
+		fs, versions, err := try(ctx, a, r, filepath.Join(dir, r.source), s)
+		if err != nil {
+			bad = append(bad, r.source+": "+err.Error())
+			fmt.Fprintln(os.Stderr, r.source+": "+err.Error())
+		}
+		for _, f := range fs {
+			rows = append(rows, append([]string{r.source, versions, f.name}, f.row()...))
+			fmt.Println(strings.Join(rows[len(rows)-1], "  "))
+			if n := f.wrong(); n > 0 {
+				bad = append(bad, fmt.Sprintf("%s %s: %d wrong pairs", r.source, f.name, n))
+			}
+			sum.add(f)
+		}
+		if !s.keep {
+			_ = os.RemoveAll(filepath.Join(dir, r.source))
+		}
+	}
+	rows = append(rows, append([]string{"all", "", fmt.Sprintf("%d files", len(rows))}, sum.row()...))
+	fmt.Printf("\n%s, %s\n\n", time.Now().Format(time.DateOnly), machine.Name())
+	if err := table.Write(os.Stdout, append([]string{"source", "versions", "file"}, columns...), rows); err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		return errors.New("not proved: " + strings.Join(bad, "; "))
+	}
+	return nil
+}
+
+// try builds a source in both versions and compares what was built.
+func try(ctx context.Context, a *archive.Archive, r recipe, dir string, s settings) ([]*finding, string, error) {
+	var versions, roots [2]string
+	for i, side := range []string{"old", "new"} {
+		roots[i] = filepath.Join(dir, side)
+		mark := filepath.Join(dir, side+".version")
+		if text, err := os.ReadFile(mark); err == nil {
+			versions[i] = string(text)
+			continue
+		}
+		if err := os.RemoveAll(roots[i]); err != nil {
+			return nil, "", err
+		}
+		var err error
+		if versions[i], err = a.FetchSource(ctx, r.source, i == 1, roots[i]); err != nil {
+			return nil, "", err
+		}
+		if err := build(ctx, r, roots[i]); err != nil {
+			return nil, "", err
+		}
+		if err := os.WriteFile(mark, []byte(versions[i]), 0o644); err != nil {
+			return nil, "", err
+		}
+	}
+	between := versions[0] + " → " + versions[1]
+	var out []*finding
+	same := 0
+	for _, pattern := range r.files {
+		olds, err := filepath.Glob(filepath.Join(roots[0], pattern))
+		if err != nil {
+			return nil, "", err
+		}
+		for _, old := range olds {
+			rel, err := filepath.Rel(roots[0], old)
+			if err != nil {
+				return nil, "", err
+			}
+			if st, err := os.Lstat(old); err != nil || !st.Mode().IsRegular() {
+				continue
+			}
+			f, err := compare(old, filepath.Join(roots[1], rel), s.verbose)
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSame) {
+				same++
+				continue
+			}
+			if err != nil {
+				return out, between, fmt.Errorf("%s: %w", rel, err)
+			}
+			f.name = filepath.Base(rel)
+			out = append(out, f)
+		}
+	}
+	if len(out)+same == 0 {
+		return nil, between, errors.New("the build made none of its files")
+	}
+	return out, between, nil
+}
+
+// build runs a recipe, with the flags that Debian builds with.
+func build(ctx context.Context, r recipe, root string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-ec", r.build)
+	cmd.Dir = root
+	flags := "-g -O2 -ffile-prefix-map=" + root + "=. -fstack-protector-strong -Wformat -Werror=format-security -fPIE"
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "CFLAGS="+flags, "CXXFLAGS="+flags,
+		"CPPFLAGS=-Wdate-time -D_FORTIFY_SOURCE=2", "LDFLAGS=-Wl,-z,relro -Wl,-z,now -Wl,--emit-relocs")
+	cmd.WaitDelay = time.Second
+	log, err := os.Create(root + ".log")
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		return fmt.Errorf("build: %w: %s", err, strings.Join(lines[max(0, len(lines)-4):], "; "))
+	}
+	return nil
+}
