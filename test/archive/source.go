@@ -49,10 +49,9 @@ func (a *Archive) FetchSource(ctx context.Context, source string, newest bool, d
 		name = rest
 	}
 	dsc := filepath.Join(files, source+"_"+name+".dsc")
-	if _, err := os.Stat(dsc); err != nil {
-		if _, err := a.apt(ctx, files, "apt-get", "source", "--download-only", source+"="+version); err != nil {
-			return "", fmt.Errorf("fetch the source %s %s: %w", source, version, err)
-		}
+	// What is here already and whole is not fetched again.
+	if _, err := a.apt(ctx, files, "apt-get", "source", "--download-only", source+"="+version); err != nil {
+		return "", fmt.Errorf("fetch the source %s %s: %w", source, version, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", fmt.Errorf("unpack %s: %w", filepath.Base(dsc), err)

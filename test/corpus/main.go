@@ -34,7 +34,8 @@ import (
 type settings struct {
 	only, slice, steps, tool, cache, mirror, release, list, doc, refusals string
 
-	fresh, report   bool
+	fresh, report, all bool
+
 	budget, timeout time.Duration
 }
 
@@ -53,6 +54,7 @@ func main() {
 	flag.StringVar(&s.list, "list", "test/debian/bookworm.tsv", "the `file` that lists the sources")
 	flag.StringVar(&s.doc, "doc", "docs/corpus.md", "the `document` that a run over the whole list writes")
 	flag.StringVar(&s.refusals, "refusals", "", "write every reason to refuse into a `file`")
+	flag.BoolVar(&s.all, "all", false, "every source that the archive serves in two versions, not only those of the list")
 	flag.BoolVar(&s.fresh, "fresh", false, "redo what was done before")
 	flag.BoolVar(&s.report, "report", false, "only report what was done before, whichever builder did it")
 	flag.DurationVar(&s.budget, "budget", 0, "begin no source after this `time`")
@@ -126,6 +128,9 @@ func run(ctx context.Context, s settings) error {
 	if b.holder, err = newHolder(ctx, b.dir); err != nil {
 		return err
 	}
+	if s.all {
+		chosen = b.index.Twice()
+	}
 	began := time.Now()
 	var g errgroup.Group
 	g.SetLimit(runtime.NumCPU() + 1) // one more, so that the archive is read while others compute
@@ -193,7 +198,7 @@ func (b *bench) finish(chosen []string) error {
 			return err
 		}
 	}
-	if b.only == "" && b.slice == "" && !b.report {
+	if b.only == "" && b.slice == "" && !b.report && !b.all {
 		if err := writeTo(b.doc, rep.write); err != nil {
 			return err
 		}

@@ -104,29 +104,23 @@ func run(ctx context.Context, s settings) error {
 
 // try builds a source in both versions and compares what was built.
 func try(ctx context.Context, a *archive.Archive, r recipe, dir string, s settings) ([]*finding, string, error) {
-	var versions, roots [2]string
-	for i, side := range []string{"old", "new"} {
-		roots[i] = filepath.Join(dir, side)
-		mark := filepath.Join(dir, side+".version")
-		if text, err := os.ReadFile(mark); err == nil {
-			versions[i] = string(text)
-			continue
-		}
-		if err := os.RemoveAll(roots[i]); err != nil {
+	roots := [2]string{filepath.Join(dir, "old"), filepath.Join(dir, "new")}
+	mark := filepath.Join(dir, "built")
+	text, err := os.ReadFile(mark)
+	between := string(text)
+	if err != nil {
+		if between, err = obtain(ctx, a, r.source, roots); err != nil {
 			return nil, "", err
 		}
-		var err error
-		if versions[i], err = a.FetchSource(ctx, r.source, i == 1, roots[i]); err != nil {
-			return nil, "", err
+		for _, root := range roots {
+			if err := build(ctx, r, root); err != nil {
+				return nil, between, err
+			}
 		}
-		if err := build(ctx, r, roots[i]); err != nil {
-			return nil, "", err
-		}
-		if err := os.WriteFile(mark, []byte(versions[i]), 0o644); err != nil {
+		if err := os.WriteFile(mark, []byte(between), 0o644); err != nil {
 			return nil, "", err
 		}
 	}
-	between := versions[0] + " → " + versions[1]
 	var out []*finding
 	same := 0
 	for _, pattern := range r.files {
@@ -166,9 +160,11 @@ func build(ctx context.Context, r recipe, root string) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-ec", r.build)
 	cmd.Dir = root
-	flags := "-g -O2 -ffile-prefix-map=" + root + "=. -fstack-protector-strong -Wformat -Werror=format-security -fPIE"
+	flags := "-g -O2 -ffile-prefix-map=" + root + "=. -fstack-protector-strong -fPIE"
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "CFLAGS="+flags, "CXXFLAGS="+flags,
 		"CPPFLAGS=-Wdate-time -D_FORTIFY_SOURCE=2", "LDFLAGS=-Wl,-z,relro -Wl,-z,now -Wl,--emit-relocs")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	log, err := os.Create(root + ".log")
 	if err != nil {

@@ -29,7 +29,8 @@ type symbols struct {
 // The compiler numbers static variables of functions, anew in each build.
 var numbered = regexp.MustCompile(`\.[0-9]+$`)
 
-// readSymbols reads the symbol table of a build that was not stripped. A name
+// readSymbols reads the symbol table of a build that was not stripped, but for
+// the compiler's own labels, which it numbers anew in each build. A name
 // that several symbols of one file share is told apart by their order where
 // both builds have as many; see match.
 func readSymbols(data []byte) (*symbols, error) {
@@ -49,7 +50,7 @@ func readSymbols(data []byte) (*symbols, error) {
 			file = y.Name
 			continue
 		}
-		if y.Section == elf.SHN_UNDEF || y.Section >= elf.SHN_LORESERVE || y.Name == "" || kind == elf.STT_SECTION || kind == elf.STT_TLS {
+		if y.Section == elf.SHN_UNDEF || y.Section >= elf.SHN_LORESERVE || y.Name == "" || strings.HasPrefix(y.Name, ".L") || kind == elf.STT_SECTION || kind == elf.STT_TLS {
 			continue
 		}
 		name, _, _ := strings.Cut(y.Name, "@")
