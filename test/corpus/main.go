@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"hotpatch/test/archive"
+	"hotpatch/test/table"
 	"hotpatch/test/tool"
 )
 
@@ -194,12 +195,12 @@ func (b *bench) finish(chosen []string) error {
 		rep.results = append(rep.results, r)
 	}
 	if b.refusals != "" {
-		if err := writeTo(b.refusals, rep.writeRefusals); err != nil {
+		if err := table.Replace(b.refusals, rep.writeRefusals); err != nil {
 			return err
 		}
 	}
 	if b.only == "" && b.slice == "" && !b.report && !b.all {
-		if err := writeTo(b.doc, rep.write); err != nil {
+		if err := table.Replace(b.doc, rep.write); err != nil {
 			return err
 		}
 		fmt.Println(b.doc + " is written")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hotpatch/internal/diff"
+	"hotpatch/test/table"
 	"hotpatch/test/tool"
 )
 
@@ -105,33 +106,12 @@ func (s store) write(r *result) error {
 		err = os.MkdirAll(s.dir, 0o755)
 	}
 	if err == nil {
-		err = writeTo(s.path(r.Source), func(w io.Writer) error { _, err := w.Write(text); return err })
+		err = table.Replace(s.path(r.Source), func(w io.Writer) error { _, err := w.Write(text); return err })
 	}
 	if err != nil {
 		return fmt.Errorf("keep the results of %s: %w", r.Source, err)
 	}
 	return nil
-}
-
-// writeTo replaces a file as a whole.
-func writeTo(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := write(f); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // digest says which tool the results are of: it covers the source of what the

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -28,7 +29,7 @@ import (
 )
 
 type settings struct {
-	only, cache, mirror, release string
+	only, cache, mirror, release, doc string
 
 	keep, verbose bool
 }
@@ -39,6 +40,7 @@ func main() {
 	flag.StringVar(&s.cache, "cache", "", "the `folder` for sources ($HOTPATCH_CACHE, or hotpatch in the user's cache folder)")
 	flag.StringVar(&s.mirror, "mirror", "http://deb.debian.org/debian", "the archive; that of security updates is the same with -security")
 	flag.StringVar(&s.release, "release", "bookworm", "the Debian release")
+	flag.StringVar(&s.doc, "doc", "docs/pairing.md", "the `document` that a run over all sources writes")
 	flag.BoolVar(&s.keep, "keep", false, "keep what was built, and use it again")
 	flag.BoolVar(&s.verbose, "verbose", false, "print every pair that is not certain")
 	flag.Parse()
@@ -92,14 +94,42 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	rows = append(rows, append([]string{"all", "", fmt.Sprintf("%d files", len(rows))}, sum.row()...))
-	fmt.Printf("\n%s, %s\n\n", time.Now().Format(time.DateOnly), machine.Name())
-	if err := table.Write(os.Stdout, append([]string{"source", "versions", "file"}, columns...), rows); err != nil {
+	if s.only == "" && ctx.Err() == nil {
+		err = table.Replace(s.doc, func(w io.Writer) error { return document(w, rows, bad) })
+	} else {
+		err = document(os.Stdout, rows, bad)
+	}
+	if err != nil {
 		return err
 	}
 	if len(bad) > 0 {
 		return errors.New("not proved: " + strings.Join(bad, "; "))
 	}
 	return nil
+}
+
+// document is what is printed of a run.
+func document(w io.Writer, rows [][]string, bad []string) error {
+	fmt.Fprintf(w, `# Pairing
+
+Whether the pairs that the comparison finds in stripped builds are those that the symbols name. Printed by `+"`make pairing`"+` on
+%s, %s.
+Sources of Debian are built in two versions as Debian builds them, but with symbols; copies are stripped and paired. Where
+the archive has one version whole, the older is that one without the last of Debian's patches that changes code.
+
+Right: the symbols say the same. Wrong: they say otherwise. Equivalent: another of the same content, which nothing but its
+place tells from the right one: the same code with the same references, or the same bytes. No name: no symbol stands
+there, or several share a name. Not paired: the symbols know the counterpart, the comparison does not claim one; what
+depends on it is refused.
+
+`, time.Now().Format(time.DateOnly), machine.Name())
+	for _, line := range bad {
+		fmt.Fprintf(w, "- not proved: %s\n", line)
+	}
+	if len(bad) > 0 {
+		fmt.Fprintln(w)
+	}
+	return table.Write(w, append([]string{"source", "versions", "file"}, columns...), rows)
 }
 
 // try builds a source in both versions and compares what was built.
