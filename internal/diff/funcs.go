@@ -171,33 +171,6 @@ func (c *comparer) stretches(f func(olds, news []*module.Func)) {
 	}
 }
 
-// pairInOrder pairs equal bodies that occur equally often on both sides of a
-// stretch, in link order: templates and stubs that differ only by what they
-// refer to. Where the numbers differ, nothing tells which one went.
-func (c *comparer) pairInOrder() {
-	c.stretches(func(olds, news []*module.Func) {
-		group := make(map[[16]byte][2][]*module.Func)
-		for _, f := range olds {
-			g := group[f.Hash]
-			g[0] = append(g[0], f)
-			group[f.Hash] = g
-		}
-		for _, f := range news {
-			g := group[f.Hash]
-			g[1] = append(g[1], f)
-			group[f.Hash] = g
-		}
-		for _, g := range group {
-			if len(g[0]) != len(g[1]) {
-				continue
-			}
-			for i := range g[0] {
-				c.pair(g[0][i], g[1][i])
-			}
-		}
-	})
-}
-
 // pairSimilar pairs changed bodies in a stretch when they are alike and share
 // something that both refer to: place alone is never enough.
 func (c *comparer) pairSimilar() {

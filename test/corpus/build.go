@@ -30,7 +30,7 @@ import (
 const childCommand = "child"
 
 // most is the address space of a child, in bytes.
-const most = 16 << 30
+const most = 8 << 30
 
 // said is what a child prints.
 type said struct {
