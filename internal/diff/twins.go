@@ -16,6 +16,7 @@ type twins struct{ olds, news []*module.Func }
 // equally many on both sides and nothing says that the order changed; where
 // the numbers differ, nothing tells which one went.
 func (c *comparer) pairInOrder() {
+	calls := c.callsOfChanged()
 	c.stretches(func(olds, news []*module.Func) {
 		group := make(map[[16]byte]*twins)
 		var order []*twins
@@ -36,8 +37,9 @@ func (c *comparer) pairInOrder() {
 		for _, g := range order {
 			if len(g.olds) > 1 || len(g.news) > 1 {
 				c.pairTold(g)
+				c.pairCalled(g, calls)
 			}
-			if len(g.olds) != len(g.news) || len(g.olds) > 1 && c.reordered(g) {
+			if len(g.olds) != len(g.news) || len(g.olds) > 1 && (c.reordered(g) || calls.contradict(g)) {
 				continue
 			}
 			for i := range g.olds {
@@ -73,8 +75,74 @@ func (c *comparer) pairTold(g *twins) {
 			c.pair(o[0], n[0])
 		}
 	}
+	c.free(g)
+}
+
+// free takes out of g who is paired.
+func (c *comparer) free(g *twins) {
 	g.olds = slices.DeleteFunc(g.olds, func(f *module.Func) bool { return c.toNew[f] != nil })
 	g.news = slices.DeleteFunc(g.news, func(f *module.Func) bool { return c.toOld[f] != nil })
+}
+
+// calls says which functions stand at the same place of bodies that changed.
+// Such bodies may be aligned wrongly: calls tell twins apart, and pair nothing
+// else.
+type calls struct{ toNew, toOld map[*module.Func]map[*module.Func]bool }
+
+// callsOfChanged collects what paired functions with other bodies call and
+// take addresses of, of what is not paired yet.
+func (c *comparer) callsOfChanged() calls {
+	v := calls{make(map[*module.Func]map[*module.Func]bool), make(map[*module.Func]map[*module.Func]bool)}
+	note := func(in map[*module.Func]map[*module.Func]bool, a, b *module.Func) {
+		if in[a] == nil {
+			in[a] = make(map[*module.Func]bool)
+		}
+		in[a][b] = true
+	}
+	for _, n := range c.New.Funcs {
+		o := c.toOld[n]
+		if o == nil || o.Hash == n.Hash || o.Opaque || n.Opaque {
+			continue
+		}
+		c.alignedRefs(o, n, func(x, y *module.Ref) {
+			fo, fn := c.Old.FuncAt(x.Target), c.New.FuncAt(y.Target)
+			if fo == nil || fn == nil || fo.Gap || fn.Gap || fo.Entry() != x.Target || fn.Entry() != y.Target ||
+				c.toNew[fo] != nil || c.toOld[fn] != nil {
+				return
+			}
+			note(v.toNew, fo, fn)
+			note(v.toOld, fn, fo)
+		})
+	}
+	return v
+}
+
+// pairCalled pairs, and takes out of g, twins that changed bodies name
+// together and with no other.
+func (c *comparer) pairCalled(g *twins, v calls) {
+	for _, o := range g.olds {
+		for n := range v.toNew[o] {
+			if len(v.toNew[o]) == 1 && len(v.toOld[n]) == 1 && slices.Contains(g.news, n) {
+				c.pair(o, n)
+			}
+		}
+	}
+	c.free(g)
+}
+
+// contradict reports whether changed bodies name others together than the
+// order of twins does.
+func (v calls) contradict(g *twins) bool {
+	for i, o := range g.olds {
+		n := g.news[i]
+		if s := v.toNew[o]; len(s) > 0 && !s[n] {
+			return true
+		}
+		if s := v.toOld[n]; len(s) > 0 && !s[o] {
+			return true
+		}
+	}
+	return false
 }
 
 // reordered reports whether something says that twins are not in the same

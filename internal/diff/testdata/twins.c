@@ -1,5 +1,5 @@
 // cc: gcc -O2 -fPIC -shared -fno-toplevel-reorder
-// MOVED: refused unpaired-function
+// MOVED: patchable parse prolog entity
 //
 // set_prolog and set_entity have one body. In the other build they changed
 // places, with all that they refer to and all that calls them: only what they
