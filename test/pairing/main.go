@@ -163,8 +163,8 @@ func try(ctx context.Context, a *archive.Archive, r recipe, dir string, s settin
 			if err != nil {
 				return nil, "", err
 			}
-			if st, err := os.Lstat(old); err != nil || !st.Mode().IsRegular() {
-				continue
+			if st, err := os.Lstat(old); err != nil || !st.Mode().IsRegular() || script(old) {
+				continue // libtool leaves scripts where programs will be
 			}
 			f, err := compare(old, filepath.Join(roots[1], rel), s.verbose)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSame) {
@@ -182,6 +182,17 @@ func try(ctx context.Context, a *archive.Archive, r recipe, dir string, s settin
 		return nil, between, errors.New("the build made none of its files")
 	}
 	return out, between, nil
+}
+
+func script(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	two := make([]byte, 2)
+	_, err = io.ReadFull(f, two)
+	return err == nil && string(two) == "#!"
 }
 
 // build runs a recipe, with the flags that Debian builds with.

@@ -9,7 +9,7 @@ type recipe struct {
 
 // The environment has CFLAGS, CXXFLAGS, CPPFLAGS and LDFLAGS as Debian builds
 // with them, but symbols and relocations are kept.
-const configure = "./configure --disable-dependency-tracking --disable-silent-rules "
+const configure = "test -x configure || autoreconf -fi >autoreconf.log 2>&1; ./configure --disable-dependency-tracking --disable-silent-rules "
 
 var recipes = []recipe{
 	{"xz-utils", configure + "--disable-nls --disable-static && make -j2", []string{"src/liblzma/.libs/liblzma.so.*.*.*", "src/xz/.libs/xz", "src/xzdec/.libs/xzdec", "src/lzmainfo/.libs/lzmainfo"}},
@@ -26,8 +26,8 @@ var recipes = []recipe{
 	{"nginx", `./configure --with-cc-opt="$CFLAGS $CPPFLAGS" --with-ld-opt="$LDFLAGS" --without-http_rewrite_module --with-http_ssl_module --with-http_v2_module --with-stream --with-mail && make -j2`, []string{"objs/nginx"}},
 	{"libpng1.6", configure + "--disable-static && make -j2", []string{".libs/libpng16.so.*.*.*"}},
 	{"libmodbus", configure + "--disable-static && make -j2", []string{"src/.libs/libmodbus.so.*.*.*"}},
-	{"libevent", configure + "--disable-static --disable-samples && make -j2 libevent.la libevent_core.la libevent_extra.la", []string{".libs/libevent-*.so.*.*.*", ".libs/libevent_core*.so.*.*.*"}},
-	{"libarchive", configure + "--disable-static --without-xml2 && make -j2", []string{".libs/libarchive.so.*.*.*", "bsdtar", ".libs/bsdtar"}},
+	{"libevent", configure + "--disable-static --disable-samples --disable-openssl && make -j2 libevent.la libevent_core.la libevent_extra.la", []string{".libs/libevent-*.so.*.*.*", ".libs/libevent_core*.so.*.*.*"}},
+	{"libarchive", configure + "--disable-static --without-xml2 && make -j2", []string{".libs/libarchive.so.*.*.*", ".libs/bsdtar"}},
 	{"mosquitto", `make -j2 -C lib WITH_CJSON=no WITH_DOCS=no CFLAGS="$CFLAGS -fPIC" LDFLAGS="$LDFLAGS" && make -j2 -C src WITH_CJSON=no WITH_DOCS=no WITH_SYSTEMD=no WITH_WEBSOCKETS=no CFLAGS="$CFLAGS" LDFLAGS="$LDFLAGS"`, []string{"lib/libmosquitto.so.1", "src/mosquitto"}},
 	{"rsync", configure + "--disable-xxhash --disable-zstd --disable-lz4 --disable-md2man && make -j2", []string{"rsync"}},
 	{"iperf3", configure + "--disable-static && make -j2", []string{"src/.libs/libiperf.so.*.*.*", "src/.libs/iperf3"}},
