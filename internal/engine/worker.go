@@ -157,6 +157,7 @@ func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Res
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr // a worker says nothing there unless it crashes
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)

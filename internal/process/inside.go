@@ -167,14 +167,15 @@ func (s *stackBuffer) load(threads []Thread) {
 	s.reserve(len(threads), size)
 	at := 0
 	flush := func(from int) {
-		if len(s.iov) == 0 {
-			return
-		}
-		local := unix.Iovec{Base: &s.bulk[from], Len: uint64(at - from)}
-		n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(s.u.p.Pid), uintptr(unsafe.Pointer(&local)), 1,
-			uintptr(unsafe.Pointer(&s.iov[0])), uintptr(len(s.iov)), 0)
-		if e != 0 {
-			n = 0
+		var n uintptr
+		if at > from {
+			local := unix.Iovec{Base: &s.bulk[from], Len: uint64(at - from)}
+			var e unix.Errno
+			n, _, e = unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(s.u.p.Pid), uintptr(unsafe.Pointer(&local)), 1,
+				uintptr(unsafe.Pointer(&s.iov[0])), uintptr(len(s.iov)), 0)
+			if e != 0 {
+				n = 0
+			}
 		}
 		// Whatever was not read is read when it is needed.
 		for i := len(s.piece) - len(s.iov); i < len(s.piece); i++ {
@@ -199,9 +200,7 @@ func (s *stackBuffer) load(threads []Thread) {
 			from = at
 		}
 	}
-	if at > from {
-		flush(from)
-	}
+	flush(from)
 }
 
 func (p *stackPiece) read(a Addr) (uint64, bool) {

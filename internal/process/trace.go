@@ -77,11 +77,22 @@ func (p *Process) Trace(fn func(*Tracer) error) error {
 			return
 		}
 		defer t.dog.close()
-		err := fn(t)
+		err := guarded(fn, t)
 		t.Resume()
 		done <- err
 	})
 	return <-done
+}
+
+// guarded turns a panic into an error: a mistake of ours must not keep what was
+// begun in a living process from being undone.
+func guarded(fn func(*Tracer) error, t *Tracer) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("trace process %d: panic: %v\n%s", t.p.Pid, r, debug.Stack())
+		}
+	}()
+	return fn(t)
 }
 
 // onThread runs fn on a thread that ends with it, and any tracing with that.

@@ -147,6 +147,37 @@ func TestStormOfThreads(t *testing.T) {
 	}
 }
 
+// TestStackNowhere: a stack pointer that leads to no mapping is not known, and
+// does no harm to what is looked at next.
+func TestStackNowhere(t *testing.T) {
+	g := run(t, build(t, "check.c"), "idle", "1")
+	p := open(t, g)
+	u, err := NewUnwinder(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Trace(func(tr *Tracer) error {
+		if err := tr.Stop(time.Second); err != nil {
+			return err
+		}
+		for range 3 {
+			lost := slices.Clone(tr.Threads())
+			lost[0].Regs.Rsp = 8
+			lost[0].Regs.Rip = 8
+			if _, ok := u.Inside(lost, []Range{{1, 2}}, nil); ok {
+				t.Error("a stack that is not mapped is known")
+			}
+			if hits, ok := u.Inside(tr.Threads(), []Range{{1, 2}}, nil); !ok || len(hits) > 0 {
+				t.Errorf("after it: %v, ok %v", hits, ok)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestExited(t *testing.T) {
 	g := run(t, build(t, "check.c"), "idle", "2")
 	p := open(t, g)
