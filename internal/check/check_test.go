@@ -131,7 +131,10 @@ func TestSeededFaults(t *testing.T) {
 					t.Parallel()
 					for i, p := range pairs(t, c) {
 						s := seeder{TB: t, old: p.ms[0], fixed: p.ms[1], patch: p.read(t), rand: rand.New(rand.NewPCG(1, uint64(i)))}
-						for _, x := range s.all() {
+						for k, x := range s.all() {
+							if dir != "testdata" && (k+i)%4 > 0 {
+								continue // a part of them is enough there
+							}
 							q := p.read(t)
 							x.spoil(q)
 							r, err := check.Patch(q, p.old, p.fixed)

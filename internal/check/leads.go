@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 
+	"hotpatch/internal/module/x86"
 	"hotpatch/internal/patch"
 )
 
@@ -115,7 +116,7 @@ func (c *checker) stub(slot uint64, q *question) outcome {
 	next.want = slot
 	if o, ok := c.inBaseline(q.got); ok {
 		s, ok := c.old.stub(o)
-		if !ok {
+		if !ok || startsBefore(c.old.bytes(o-4, 4)) {
 			return bad(Import, "leads to %#x of the baseline, which is not a stub for %s", o, c.fixed.relocs[i].sym)
 		}
 		next.got = s + baseBias
@@ -135,10 +136,17 @@ func (c *checker) overlayStub(a uint64) (uint64, bool) {
 	if p == nil || p.prot != patch.ReadExec {
 		return 0, false
 	}
-	if c.stubLen(p, int(a-p.start)) == 0 {
+	if c.stubLen(p, int(a-p.start)) == 0 || startsBefore(c.overlay(a-4, 4)) {
 		return 0, false
 	}
 	return stubIn(p.bytes[a-p.start:], a)
+}
+
+// startsBefore reports whether what lies before an address is the start of a
+// stub, so that the address is in the middle of it.
+func startsBefore(b []byte) bool {
+	in, err := x86.Decode(b)
+	return err == nil && in.Kind == x86.Endbr
 }
 
 // slot answers for a slot that the loader fills.
@@ -330,7 +338,10 @@ func (c *checker) constant(q *question, s *section) outcome {
 	if !bytes.Equal(want, got) {
 		return bad(Constant, "%d bytes are %.60q, not %.60q", len(want), got, want)
 	}
-	if n := alignment(q); q.got%n != 0 {
+	if h := uint64(c.patch.Header) + overlayBias; !inBase && q.got < h+c.patch.HeaderLen && h < q.got+max(1, uint64(len(want))) {
+		return bad(Constant, "leads into the room for the header")
+	}
+	if n := c.alignment(q); q.got%n != 0 {
 		return bad(Constant, "%#x is not aligned to %d", q.got, n)
 	}
 	if q.use == address && !inBase {
@@ -355,14 +366,17 @@ func (c *checker) sameConstant(o uint64, want []byte) bool {
 	return bytes.Equal(c.old.bytes(o, uint64(len(want))), want)
 }
 
-// alignment is what an access may rely on.
-func alignment(q *question) uint64 {
-	if q.use == address || q.size == 0 {
-		return 1
-	}
+// alignment is what a user of a constant may rely on.
+func (c *checker) alignment(q *question) uint64 {
+	const most = 32 // of an object that is not used at once
 	n := uint64(1)
-	for n*2 <= q.size && n < 64 {
-		n *= 2
+	switch {
+	case q.use != address:
+		for n*2 <= q.size && n < 64 {
+			n *= 2
+		}
+	case c.fixed.text(q.want) == nil:
+		n = min(most, c.fixed.section(q.want).align)
 	}
 	return align(q.want, n)
 }

@@ -150,8 +150,12 @@ func (s *seeder) inside() {
 				at := c + module.Addr(in.DispOff)
 				t := module.Addr(in.Target(uint64(c)))
 				leaves := in.RIP || in.Relative() && !r.Contains(t)
-				if leaves && in.DispLen == 4 && s.patch.Span().Contains(t) {
+				fixup := slices.ContainsFunc(s.patch.Fixups, func(f patch.Fixup) bool { return f.At == at })
+				if leaves && !fixup {
 					for _, d := range shifts {
+						if n := int(in.MemSize); in.Map == 0 && in.Opcode != 0x8d && n > 0 && n <= 16 && slices.Equal(field(s.patch, t, n), field(s.patch, t+module.Addr(d), n)) {
+							continue // reads the same
+						}
 						s.add("inside", fmt.Sprintf("%v by %d", at, d), func(p *patch.Patch) { move(p, at, 4, int64(d)) })
 					}
 					s.constant(t, fixed.Start+(c-r.Start), &in)
@@ -202,11 +206,27 @@ func (s *seeder) functions() {
 		}
 		for _, r := range f.Ranges {
 			for range 8 {
-				at, with := r.Start+module.Addr(s.rand.Uint64N(r.Len())), byte(1)<<s.rand.IntN(8)
-				s.add("code byte", fmt.Sprintf("%v of %s", at, f.Name), func(p *patch.Patch) { field(p, at, 1)[0] ^= with })
+				s.codeByte(&f, r, r.Start+module.Addr(s.rand.Uint64N(r.Len())), byte(1)<<s.rand.IntN(8))
 			}
 		}
 	}
+}
+
+// codeByte seeds another byte of code, unless it says where a reference leads:
+// those are seeded elsewhere.
+func (s *seeder) codeByte(f *patch.Function, r module.Range, at module.Addr, with byte) {
+	for c := r.Start; c < r.End; {
+		in, err := x86.Decode(field(s.patch, c, int(r.End-c)))
+		if err != nil {
+			s.Fatal(err)
+		}
+		from := c + module.Addr(in.DispOff)
+		if in.RIP && from <= at && at < from+module.Addr(in.DispLen) {
+			return
+		}
+		c += module.Addr(in.Len)
+	}
+	s.add("code byte", fmt.Sprintf("%v of %s", at, f.Name), func(p *patch.Patch) { field(p, at, 1)[0] ^= with })
 }
 
 func wipe(p *patch.Patch, ranges []module.Range) {

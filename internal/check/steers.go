@@ -214,7 +214,7 @@ func (c *checker) fixups() {
 				to -= overlayBias
 			}
 		case patch.AbsImport:
-			ok, to = l.used, uint64(f.Target)
+			ok = l.used // Target stays 0
 		}
 		switch {
 		case !ok:
