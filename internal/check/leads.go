@@ -100,10 +100,31 @@ func (c *checker) beyond(q *question) outcome {
 			known = true
 		}
 	}
+	if same, ok := c.behind(q.want, o); ok && same {
+		return outcome{}
+	}
 	if known {
 		return bad(Variable, "leads to %#x, not to the end of the same section", o)
 	}
 	return unsure(Variable, "leads to %#x, outside all sections", o)
+}
+
+// behind reports whether two addresses outside all sections follow the same
+// section, by as much as alignment explains.
+func (c *checker) behind(n, o uint64) (same, known bool) {
+	last := func(m *image, a uint64) (s *section) {
+		for i := range m.sections {
+			if x := &m.sections[i]; x.end <= a && (s == nil || x.end >= s.end) {
+				s = x
+			}
+		}
+		return s
+	}
+	x, y := last(c.fixed, n), last(c.old, o)
+	if x == nil || y == nil || c.old.section(o) != nil {
+		return false, false
+	}
+	return x.name == y.name && n-x.end < 64 && n-x.end == o-y.end, true
 }
 
 // stub answers for a linkage stub, whose slot in the fixed build is slot.
@@ -250,11 +271,16 @@ func (c *checker) codeAt(q *question) outcome {
 	return outcome{}
 }
 
-// sameOffset reports whether the same instruction of two equal parts lies at
-// the two offsets.
+// sameOffset reports whether the same instruction of two parts that are equal,
+// numbers apart, lies at the two offsets.
 func (c *checker) sameOffset(o, n *part, offO, offN uint64) bool {
-	if o.hash != n.hash || offO >= o.end-o.start {
+	if offO >= o.end-o.start {
 		return false
+	}
+	if o.hash != n.hash {
+		if _, ok := c.onlyNumbers(o, n); !ok {
+			return false
+		}
 	}
 	a, b := c.bodyOf(c.old, o), c.bodyOf(c.fixed, n)
 	if a == nil || b == nil {
@@ -341,7 +367,7 @@ func (c *checker) constant(q *question, s *section) outcome {
 	if h := uint64(c.patch.Header) + overlayBias; !inBase && q.got < h+c.patch.HeaderLen && h < q.got+max(1, uint64(len(want))) {
 		return bad(Constant, "leads into the room for the header")
 	}
-	if n := c.alignment(q); q.got%n != 0 {
+	if n := c.alignment(q); !inBase && q.got%n != 0 {
 		return bad(Constant, "%#x is not aligned to %d", q.got, n)
 	}
 	if q.use == address && !inBase {
