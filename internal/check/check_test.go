@@ -1,8 +1,12 @@
 package check_test
 
 import (
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"hotpatch/internal/buildtest"
@@ -17,6 +21,7 @@ type pair struct {
 	name       string
 	old, fixed []byte
 	patch      []byte             // encoded
+	ms         [2]*module.Module  // as the builder reads them
 	as         [2]module.Identity // who the two builds are, unless empty
 }
 
@@ -75,9 +80,9 @@ func pairs(t testing.TB, c buildtest.Case) []pair {
 		n := c.Compile(t, v.Macro)
 		stripped := func(b buildtest.Build) string { return filepath.Join(filepath.Dir(b.Path), "stripped") }
 		for _, p := range []pair{
-			{c.Name + " " + v.Macro + " named", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Full, n.Full), [2]module.Identity{}},
-			{c.Name + " " + v.Macro + " stripped", readFile(t, stripped(o)), readFile(t, stripped(n)), encode(t, o.Stripped, n.Stripped), [2]module.Identity{}},
-			{c.Name + " " + v.Macro + " stripped, checked by name", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Stripped, n.Stripped), [2]module.Identity{o.Full.Identity, n.Full.Identity}},
+			{c.Name + " " + v.Macro + " named", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Full, n.Full), [2]*module.Module{o.Full, n.Full}, [2]module.Identity{}},
+			{c.Name + " " + v.Macro + " stripped", readFile(t, stripped(o)), readFile(t, stripped(n)), encode(t, o.Stripped, n.Stripped), [2]*module.Module{o.Stripped, n.Stripped}, [2]module.Identity{}},
+			{c.Name + " " + v.Macro + " stripped, checked by name", readFile(t, o.Path), readFile(t, n.Path), encode(t, o.Stripped, n.Stripped), [2]*module.Module{o.Stripped, n.Stripped}, [2]module.Identity{o.Full.Identity, n.Full.Identity}},
 		} {
 			if p.patch == nil {
 				t.Fatalf("%s: no patch", p.name)
@@ -90,7 +95,7 @@ func pairs(t testing.TB, c buildtest.Case) []pair {
 
 // TestPatchesHold proves the patch of every case.
 func TestPatchesHold(t *testing.T) {
-	for _, dir := range []string{"../diff/testdata"} {
+	for _, dir := range []string{"testdata", "../diff/testdata"} {
 		for _, c := range buildtest.Cases(t, dir) {
 			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
@@ -109,5 +114,57 @@ func TestPatchesHold(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSeededFaults spoils every patch in every way that the seeder knows, one
+// at a time: all have to be found, and by looking, since a patch in memory has
+// no digest.
+func TestSeededFaults(t *testing.T) {
+	type tally struct{ seeded, found int }
+	var mu sync.Mutex
+	kinds := make(map[string]*tally)
+	t.Run("programs", func(t *testing.T) {
+		for _, dir := range []string{"testdata", "../diff/testdata"} {
+			for _, c := range buildtest.Cases(t, dir) {
+				t.Run(c.Name, func(t *testing.T) {
+					t.Parallel()
+					for i, p := range pairs(t, c) {
+						s := seeder{TB: t, old: p.ms[0], fixed: p.ms[1], patch: p.read(t), rand: rand.New(rand.NewPCG(1, uint64(i)))}
+						for k, x := range s.all() {
+							if dir != "testdata" && (k+i)%4 > 0 {
+								continue // a part of them is enough there
+							}
+							q := p.read(t)
+							x.spoil(q)
+							r, err := check.Patch(q, p.old, p.fixed)
+							found := err == nil && len(r.Faults) > 0
+							if !found {
+								t.Errorf("%s: %s: %s was not found (%v)", p.name, x.kind, x.name, err)
+							}
+							mu.Lock()
+							if kinds[x.kind] == nil {
+								kinds[x.kind] = &tally{}
+							}
+							kinds[x.kind].seeded++
+							if found {
+								kinds[x.kind].found++
+							}
+							mu.Unlock()
+						}
+					}
+				})
+			}
+		}
+	})
+	var sum tally
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		t.Logf("%-18s %5d seeded, %5d found", k, kinds[k].seeded, kinds[k].found)
+		sum.seeded += kinds[k].seeded
+		sum.found += kinds[k].found
+	}
+	t.Logf("%-18s %5d seeded, %5d found", "all", sum.seeded, sum.found)
+	if sum.seeded < 200 {
+		t.Errorf("only %d faults were seeded", sum.seeded)
 	}
 }

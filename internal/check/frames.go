@@ -16,6 +16,7 @@ type cie struct {
 	lsdaEnc, enc  byte
 	signal        bool
 	rules         []byte
+	form          form
 }
 
 type frame struct {
@@ -24,6 +25,14 @@ type frame struct {
 	start, end uint64
 	lsda       uint64
 	rules      []byte
+	form       form
+}
+
+// form is what says nothing, and yet has to be as it should.
+type form struct {
+	size   uint64 // of the entry
+	unread int    // bytes of its augmentation that mean nothing
+	pad    int    // bytes behind its rules
 }
 
 // The pointer encodings of unwind tables (LSB 5.0 Core, 10.5.1).
@@ -143,12 +152,14 @@ func readFrames(b []byte, at uint64) ([]*frame, error) {
 		id := uint64(e.u32())
 		if id == 0 {
 			cies[start] = e.cie()
+			cies[start].form.size = n
 		} else {
 			c := cies[idAt-id]
 			if c == nil {
 				return nil, fmt.Errorf("%w: entry at %#x names no CIE", errFrames, start)
 			}
 			out = append(out, e.frame(c, start))
+			out[len(out)-1].form.size = n
 		}
 		if e.fail {
 			return nil, fmt.Errorf("%w: entry at %#x", errFrames, start)
@@ -189,6 +200,7 @@ func (r *reader) cie() *cie {
 	}
 	r.fail = r.fail || a.fail
 	c.rules = trimRules(r.b)
+	c.form = form{unread: len(a.b), pad: len(r.b) - len(c.rules)}
 	return c
 }
 
@@ -203,6 +215,7 @@ func (r *reader) frame(c *cie, at uint64) *frame {
 	}
 	r.fail = r.fail || a.fail || f.end < f.start
 	f.rules = trimRules(r.b)
+	f.form = form{unread: len(a.b), pad: len(r.b) - len(f.rules)}
 	return f
 }
 
@@ -212,6 +225,12 @@ func trimRules(b []byte) []byte {
 		b = b[:len(b)-1]
 	}
 	return b
+}
+
+// like reports whether an entry is formed as the one that it stands for.
+func (f form) like(want form) bool {
+	const unit = 8 // entries are padded to it
+	return f.size%4 == 0 && f.unread == want.unread && f.pad < want.pad+unit
 }
 
 // handlers is an exception table, read.

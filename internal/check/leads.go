@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 
+	"hotpatch/internal/module/x86"
 	"hotpatch/internal/patch"
 )
 
@@ -99,10 +100,31 @@ func (c *checker) beyond(q *question) outcome {
 			known = true
 		}
 	}
+	if same, ok := c.behind(q.want, o); ok && same {
+		return outcome{}
+	}
 	if known {
 		return bad(Variable, "leads to %#x, not to the end of the same section", o)
 	}
 	return unsure(Variable, "leads to %#x, outside all sections", o)
+}
+
+// behind reports whether two addresses outside all sections follow the same
+// section, by as much as alignment explains.
+func (c *checker) behind(n, o uint64) (same, known bool) {
+	last := func(m *image, a uint64) (s *section) {
+		for i := range m.sections {
+			if x := &m.sections[i]; x.end <= a && (s == nil || x.end >= s.end) {
+				s = x
+			}
+		}
+		return s
+	}
+	x, y := last(c.fixed, n), last(c.old, o)
+	if x == nil || y == nil || c.old.section(o) != nil {
+		return false, false
+	}
+	return x.name == y.name && n-x.end < 64 && n-x.end == o-y.end, true
 }
 
 // stub answers for a linkage stub, whose slot in the fixed build is slot.
@@ -115,7 +137,7 @@ func (c *checker) stub(slot uint64, q *question) outcome {
 	next.want = slot
 	if o, ok := c.inBaseline(q.got); ok {
 		s, ok := c.old.stub(o)
-		if !ok {
+		if !ok || startsBefore(c.old.bytes(o-4, 4)) {
 			return bad(Import, "leads to %#x of the baseline, which is not a stub for %s", o, c.fixed.relocs[i].sym)
 		}
 		next.got = s + baseBias
@@ -135,10 +157,17 @@ func (c *checker) overlayStub(a uint64) (uint64, bool) {
 	if p == nil || p.prot != patch.ReadExec {
 		return 0, false
 	}
-	if c.stubLen(p, int(a-p.start)) == 0 {
+	if c.stubLen(p, int(a-p.start)) == 0 || startsBefore(c.overlay(a-4, 4)) {
 		return 0, false
 	}
 	return stubIn(p.bytes[a-p.start:], a)
+}
+
+// startsBefore reports whether what lies before an address is the start of a
+// stub, so that the address is in the middle of it.
+func startsBefore(b []byte) bool {
+	in, err := x86.Decode(b)
+	return err == nil && in.Kind == x86.Endbr
 }
 
 // slot answers for a slot that the loader fills.
@@ -242,11 +271,16 @@ func (c *checker) codeAt(q *question) outcome {
 	return outcome{}
 }
 
-// sameOffset reports whether the same instruction of two equal parts lies at
-// the two offsets.
+// sameOffset reports whether the same instruction of two parts that are equal,
+// numbers apart, lies at the two offsets.
 func (c *checker) sameOffset(o, n *part, offO, offN uint64) bool {
-	if o.hash != n.hash || offO >= o.end-o.start {
+	if offO >= o.end-o.start {
 		return false
+	}
+	if o.hash != n.hash {
+		if _, ok := c.onlyNumbers(o, n); !ok {
+			return false
+		}
 	}
 	a, b := c.bodyOf(c.old, o), c.bodyOf(c.fixed, n)
 	if a == nil || b == nil {
@@ -330,7 +364,10 @@ func (c *checker) constant(q *question, s *section) outcome {
 	if !bytes.Equal(want, got) {
 		return bad(Constant, "%d bytes are %.60q, not %.60q", len(want), got, want)
 	}
-	if n := alignment(q); q.got%n != 0 {
+	if h := uint64(c.patch.Header) + overlayBias; !inBase && q.got < h+c.patch.HeaderLen && h < q.got+max(1, uint64(len(want))) {
+		return bad(Constant, "leads into the room for the header")
+	}
+	if n := c.alignment(q); !inBase && q.got%n != 0 {
 		return bad(Constant, "%#x is not aligned to %d", q.got, n)
 	}
 	if q.use == address && !inBase {
@@ -355,14 +392,17 @@ func (c *checker) sameConstant(o uint64, want []byte) bool {
 	return bytes.Equal(c.old.bytes(o, uint64(len(want))), want)
 }
 
-// alignment is what an access may rely on.
-func alignment(q *question) uint64 {
-	if q.use == address || q.size == 0 {
-		return 1
-	}
+// alignment is what a user of a constant may rely on.
+func (c *checker) alignment(q *question) uint64 {
+	const most = 32 // of an object that is not used at once
 	n := uint64(1)
-	for n*2 <= q.size && n < 64 {
-		n *= 2
+	switch {
+	case q.use != address:
+		for n*2 <= q.size && n < 64 {
+			n *= 2
+		}
+	case c.fixed.text(q.want) == nil:
+		n = min(most, c.fixed.section(q.want).align)
 	}
 	return align(q.want, n)
 }

@@ -87,6 +87,18 @@ func (c *checker) compareRefs(o, n *part) outcome {
 
 // bodiesDiffer says how two bodies differ: in numbers alone, or otherwise.
 func (c *checker) bodiesDiffer(o, n *part) outcome {
+	if at, ok := c.onlyNumbers(o, n); !ok {
+		return bad(LeftOut, "its body differs at %#x", at)
+	}
+	if d := c.compareRefs(o, n); d.state == wrong {
+		return d
+	}
+	return bad(lineNumbers, "numbers in it differ")
+}
+
+// onlyNumbers reports whether two bodies are the same but for numbers that are
+// moved or pushed, and otherwise where they differ.
+func (c *checker) onlyNumbers(o, n *part) (at uint64, ok bool) {
 	a, b := c.bodyOf(c.old, o), c.bodyOf(c.fixed, n)
 	plain := func(list []instruction) (out []*instruction) {
 		for i := range list {
@@ -98,29 +110,25 @@ func (c *checker) bodiesDiffer(o, n *part) outcome {
 	}
 	x, y := plain(a), plain(b)
 	if len(x) != len(y) || len(x) == 0 {
-		return bad(LeftOut, "its body differs")
+		return n.start, false
 	}
 	old, fixed := c.old.bytes(o.start, o.end-o.start), c.fixed.bytes(n.start, n.end-n.start)
 	for i := range x {
 		p, q := x[i], y[i]
 		to, was := q.Target(uint64(q.off)), p.Target(uint64(p.off))
-		switch {
-		case p.Relative() != q.Relative():
-			return bad(LeftOut, "its body differs at %#x", n.start+uint64(q.off))
-		case p.Relative() && !p.RIP:
-			same := p.Kind == q.Kind && condition(p) == condition(q)
+		same := p.Relative() == q.Relative()
+		if p.Relative() && !p.RIP {
 			inside := to < n.end-n.start
-			if !same || inside != (was < o.end-o.start) || inside && indexOf(b, to) != indexOf(a, was) {
-				return bad(LeftOut, "its body differs at %#x", n.start+uint64(q.off))
-			}
-		case p.Len != q.Len || !bytes.Equal(withoutNumbers(old[p.off:][:p.Len], p), withoutNumbers(fixed[q.off:][:q.Len], q)):
-			return bad(LeftOut, "its body differs at %#x", n.start+uint64(q.off))
+			same = same && p.Kind == q.Kind && condition(p) == condition(q) &&
+				inside == (was < o.end-o.start) && (!inside || indexOf(b, to) == indexOf(a, was))
+		} else {
+			same = same && p.Len == q.Len && bytes.Equal(withoutNumbers(old[p.off:][:p.Len], p), withoutNumbers(fixed[q.off:][:q.Len], q))
+		}
+		if !same {
+			return n.start + uint64(q.off), false
 		}
 	}
-	if d := c.compareRefs(o, n); d.state == wrong {
-		return d
-	}
-	return bad(lineNumbers, "numbers in it differ")
+	return 0, true
 }
 
 // The kinds of differences that a patch may leave out, when it says so.
@@ -158,7 +166,7 @@ func (c *checker) omitted(n *part, d *outcome) bool {
 	return false
 }
 
-var digits = regexp.MustCompile(`[0-9A-Za-z.+~:-]*[0-9][0-9A-Za-z.+~:-]*`)
+var digits = regexp.MustCompile(`\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b|[0-9A-Za-z.+~:-]*[0-9][0-9A-Za-z.+~:-]*`)
 
 // onlyVersions reports whether all texts that a part refers to are those of
 // the baseline, numbers apart.

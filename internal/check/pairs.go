@@ -12,15 +12,16 @@ import (
 type evidence uint8
 
 const (
-	byName   evidence = iota + 1 // a symbol
-	byBody                       // the only two bodies that are like this
-	byCaller                     // code that is paired refers to both at the same place
-	byOrder                      // equal bodies in the same order between paired neighbours
-	byPlace                      // all that is left between two neighbours: no proof
+	byName    evidence = iota + 1 // a symbol
+	byBody                        // the only two bodies that are like this
+	byCaller                      // code that is paired refers to both at the same place
+	byOrder                       // equal bodies in the same order between paired neighbours
+	byChanged                     // as byCaller, and the two bodies differ elsewhere
+	byPlace                       // all that is left between two neighbours: no proof
 )
 
 func (e evidence) String() string {
-	return [...]string{"nothing", "name", "body", "caller", "order", "place"}[e]
+	return [...]string{"nothing", "name", "body", "caller", "order", "changed caller", "place"}[e]
 }
 
 // pairing is which part of the fixed build is which of the baseline.
@@ -55,13 +56,16 @@ func (c *checker) pairParts() {
 	for range 30 {
 		before := len(c.pairs.old)
 		c.data = c.mapData()
+		c.pairByVotes(false)
 		c.pairByLabel(true)
-		c.pairByVotes()
 		if len(c.pairs.old) == before {
 			c.pairByLabel(false)
 		}
 		if len(c.pairs.old) == before {
 			c.pairByOrder()
+		}
+		if len(c.pairs.old) == before {
+			c.pairByVotes(true)
 		}
 		if len(c.pairs.old) == before {
 			break
@@ -167,10 +171,10 @@ func (c *checker) pairByLabel(full bool) {
 		part *part
 		many bool
 	}
-	collect := func(m *image, paired map[*part]*part) map[[32]byte]found {
+	collect := func(m *image) map[[32]byte]found {
 		out := make(map[[32]byte]found)
-		for _, p := range m.parts {
-			if p.gap || paired[p] != nil {
+		for _, p := range m.parts { // paired ones, too: what is left of two twins is no evidence
+			if p.gap {
 				continue
 			}
 			l := c.label(m, p, full)
@@ -179,8 +183,8 @@ func (c *checker) pairByLabel(full bool) {
 		}
 		return out
 	}
-	olds := collect(c.old, c.pairs.new)
-	for l, n := range collect(c.fixed, c.pairs.old) {
+	olds := collect(c.old)
+	for l, n := range collect(c.fixed) {
 		const enough = 6 // instructions that are more than a common shape
 		if o := olds[l]; o.part != nil && !o.many && !n.many && (full || n.part.count >= enough) {
 			c.pairs.add(o.part, n.part, byBody)
@@ -188,12 +192,16 @@ func (c *checker) pairByLabel(full bool) {
 	}
 }
 
-// pairByVotes pairs what paired code of equal bodies, and paired data, leads to.
-func (c *checker) pairByVotes() {
+// pairByVotes pairs what paired code and data leads to: code of equal bodies,
+// or with changed what bodies that differ have in common.
+func (c *checker) pairByVotes(changed bool) {
 	votes, back := make(map[*part]map[*part]bool), make(map[*part]map[*part]bool)
 	vote := func(o, n uint64) {
 		p, q := c.old.partAt(o), c.fixed.partAt(n)
-		if p == nil || q == nil || p.start != o || q.start != n || c.pairs.old[q] != nil || c.pairs.new[p] != nil {
+		if p == nil || q == nil || c.pairs.old[q] != nil || c.pairs.new[p] != nil {
+			return
+		}
+		if (p.start != o || q.start != n) && !c.sameOffset(p, q, o-p.start, n-q.start) {
 			return
 		}
 		for _, v := range []struct {
@@ -206,11 +214,17 @@ func (c *checker) pairByVotes() {
 			v.in[v.a][v.b] = true
 		}
 	}
+	by := byCaller
 	for n, o := range c.pairs.old {
-		if n.hash == o.hash && c.in[n] == nil {
+		switch {
+		case n.gap || c.pairs.by[n] == byPlace:
+		case n.hash == o.hash && (c.in[n] == nil || changed):
 			for i := range n.refs {
 				vote(o.refs[i].target, n.refs[i].target)
 			}
+		case n.hash != o.hash && changed:
+			by = byChanged
+			c.aligned(o, n, func(x, y *ref) { vote(x.target, y.target) })
 		}
 	}
 	c.pointers(func(o, n *reloc) {
@@ -223,7 +237,7 @@ func (c *checker) pairByVotes() {
 	for n, olds := range votes {
 		for o := range olds {
 			if len(olds) == 1 && len(back[o]) == 1 {
-				c.pairs.add(o, n, byCaller)
+				c.pairs.add(o, n, by)
 			}
 		}
 	}

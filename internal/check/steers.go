@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"debug/elf"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -27,29 +28,57 @@ func (c *checker) steers() {
 		f := &c.patch.Functions[m.fn]
 		c.at(f.Name, m.part.start)
 		o := c.pairs.old[m.part]
-		entry := uint64(f.Fixed[0].Start) == m.part.start
-		if o == nil {
-			if entry && f.Steered {
-				c.unproved(Steer, "nothing independent says which function of the baseline it is")
-			}
-			continue
+		if uint64(f.Fixed[0].Start) == m.part.start {
+			c.entry(f, m, o, steered[m.part])
 		}
-		if entry {
-			switch {
-			case f.Change == patch.Added:
-				c.weigh(m.part, Flags, "it is said to be new, and the baseline has it at %#x", o.start)
-			case uint64(f.Old) != o.start:
-				c.weigh(m.part, Flags, "it is said to be the baseline's %#x, and it is %#x", uint64(f.Old), o.start)
-			}
-			if !steered[m.part] {
-				c.weigh(m.part, Steer, "nothing leads from the baseline's %#x to its copy", o.start)
-			}
-		}
-		if !c.listed(o) {
+		if o != nil && !c.listed(o) {
 			c.weigh(m.part, Steer, "its old code at %#x is not among what may not be running", o.start)
 		}
 	}
 	c.oldFuncs()
+}
+
+// entry checks what the patch says of a function, and that nothing leads to
+// its old code any more.
+func (c *checker) entry(f *patch.Function, m *moved, o *part, steered bool) {
+	if steered != f.Steered || steered == (f.Change == patch.Added) || steered == (f.Old == 0) {
+		c.fault(Steer, "it is said to be new or not, steered or not, and to be the baseline's %#x: that does not go together", uint64(f.Old))
+		return
+	}
+	if o == nil {
+		return // the steer says that there is no evidence
+	}
+	if steered && uint64(f.Old) != o.start {
+		c.weigh(m.part, Flags, "it is said to be the baseline's %#x, and it is %#x", uint64(f.Old), o.start)
+	}
+	if why := c.reached(o); !steered && why != "" {
+		c.weigh(m.part, Steer, "nothing leads from the baseline's %#x to its copy, and %s", o.start, why)
+	}
+}
+
+// reached says what of a patched process may still lead to a part of the
+// baseline: code that stays, or any pointer, since it may be stored already.
+func (c *checker) reached(o *part) string {
+	for _, p := range c.old.parts {
+		stays := c.in[c.pairs.new[p]] == nil && !c.listed(p)
+		for i := range p.refs {
+			if r := &p.refs[i]; p != o && r.target == o.start && (stays || r.use == address) {
+				return fmt.Sprintf("%v leads to it", p)
+			}
+		}
+	}
+	for i := range c.old.relocs {
+		r := &c.old.relocs[i]
+		if a, ok := r.leads(); ok && a == o.start || r.typ == elf.R_X86_64_IRELATIVE && uint64(r.addend) == o.start {
+			return fmt.Sprintf("the pointer at %#x leads to it", r.at)
+		}
+	}
+	for key, s := range c.old.exports {
+		if s.Value == o.start {
+			return strings.TrimPrefix(key, "dynamic ") + " is exported"
+		}
+	}
+	return ""
 }
 
 // weigh notes a fault that rests on a pair: without evidence for the pair it
@@ -214,7 +243,7 @@ func (c *checker) fixups() {
 				to -= overlayBias
 			}
 		case patch.AbsImport:
-			ok, to = l.used, uint64(f.Target)
+			ok = l.used // Target stays 0
 		}
 		switch {
 		case !ok:

@@ -47,12 +47,15 @@ func (c *checker) isTable(p *part, w uint64) bool {
 
 // table answers for a jump table, entry by entry.
 func (c *checker) table(q *question) outcome {
-	end := c.fixed.next(q.want)
+	end, need := c.fixed.next(q.want), c.cases(q.own, q.want)
 	n := uint64(0)
-	for ; q.want+4*n+4 <= end; n++ {
+	for ; ; n++ {
 		e, ok := offset(c.fixed.bytes(q.want+4*n, 4))
 		to := q.want + e
 		if s := c.fixed.section(to); !ok || s == nil || !s.exec {
+			break
+		}
+		if q.want+4*n+4 > end && (n >= need || !c.family(q.own, to)) {
 			break
 		}
 		g, ok := offset(c.memory(q.got+4*n, 4))
@@ -64,7 +67,7 @@ func (c *checker) table(q *question) outcome {
 			c.report.Proved.TableEntries++
 		case !c.family(q.own, to):
 			// What follows the table, or a case that cannot happen.
-			if n >= c.cases(q.own, q.want) {
+			if n >= need {
 				return outcome{}
 			}
 			return unsure(JumpTable, "entry %d of the table at %#x leads out of the function", n, q.want)
@@ -73,7 +76,7 @@ func (c *checker) table(q *question) outcome {
 			return o
 		}
 	}
-	if need := c.cases(q.own, q.want); n < need {
+	if n < need {
 		return unsure(JumpTable, "%d entries of the table at %#x were found, %d are asked for", n, q.want, need)
 	}
 	return outcome{}
@@ -89,16 +92,44 @@ func (c *checker) cases(p *part, w uint64) uint64 {
 		if !in.RIP || in.Target(p.start+uint64(in.off)) != w {
 			continue
 		}
+		index := indexOfTable(list[i+1:])
 		for k := i - 1; k > 0 && k > i-reach; k-- {
-			above := list[k].Kind == x86.Jcc && condition(&list[k]) == 7
-			cmp := &list[k-1]
-			if above && cmp.Map == 0 && cmp.ImmLen > 0 && (cmp.Opcode == 0x3c || cmp.Opcode == 0x3d ||
-				cmp.Opcode >= 0x80 && cmp.Opcode <= 0x83 && cmp.ModRM>>3&7 == 7) {
-				return uint64(cmp.Imm) + 1
+			if list[k].Kind != x86.Jcc || condition(&list[k]) != 7 { // ja
+				continue
 			}
+			if cmp := &list[k-1]; compared(cmp) == index && index >= 0 {
+				if cmp.Opcode == 0x3c || cmp.Opcode == 0x80 { // of a byte, and unsigned
+					return uint64(uint8(cmp.Imm)) + 1
+				}
+				return uint64(uint32(cmp.Imm)) + 1
+			}
+			break
 		}
 	}
 	return 0
+}
+
+// indexOfTable is the register that the next load of an offset from a table is
+// indexed by (movslq (base,index,4)), or -1.
+func indexOfTable(list []instruction) int {
+	for i := range list[:min(len(list), 6)] {
+		if in := &list[i]; in.Map == 0 && in.Opcode == 0x63 && in.HasSIB && in.SIB>>6 == 2 {
+			return int(in.SIB>>3&7 | in.REX&2<<2)
+		}
+	}
+	return -1
+}
+
+// compared is the register that an instruction compares with a number, or -1.
+func compared(in *instruction) int {
+	switch {
+	case in.Map != 0 || in.VEX || in.ImmLen == 0:
+	case in.Opcode == 0x3c || in.Opcode == 0x3d:
+		return 0
+	case in.Opcode >= 0x80 && in.Opcode <= 0x83 && in.ModRM>>3&7 == 7 && in.ModRM >= 0xc0:
+		return int(in.ModRM&7 | in.REX&1<<3)
+	}
+	return -1
 }
 
 // bodyOf decodes a part; a few are kept.

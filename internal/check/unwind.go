@@ -88,6 +88,8 @@ func (c *checker) readHeader(at uint64) (map[uint64]*frame, bool) {
 func (c *checker) sameFrame(want, got *frame, m *moved) {
 	a, b := want.cie, got.cie
 	switch {
+	case !got.form.like(want.form) || !b.form.like(a.form):
+		c.fault(Unwind, "an entry of %d bytes, with a CIE of %d", got.form.size, b.form.size)
 	case got.end-got.start != want.end-want.start:
 		c.fault(Unwind, "%d bytes instead of %d", got.end-got.start, want.end-want.start)
 	case a.codeAlign != b.codeAlign || a.dataAlign != b.dataAlign || a.ra != b.ra || a.signal != b.signal:

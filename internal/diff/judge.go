@@ -129,8 +129,12 @@ func (c *comparer) judgeTables(n *module.Func) {
 				cmp := &body[k-1]
 				if above && cmp.Map == 0 && cmp.ImmLen > 0 && (cmp.Opcode == 0x3c || cmp.Opcode == 0x3d ||
 					cmp.Opcode >= 0x80 && cmp.Opcode <= 0x83 && cmp.ModRM>>3&7 == 7) {
-					if cmp.Imm >= int64(len(t.Targets)) {
-						c.refuse(IndirectJump, n.Name, "the jump table at %v has %d entries, %d are asked for", t.Addr, len(t.Targets), cmp.Imm+1)
+					most := cmp.Imm
+					if cmp.Opcode == 0x3c || cmp.Opcode == 0x80 { // of a byte: ja compares without sign
+						most = int64(uint8(most))
+					}
+					if most >= int64(len(t.Targets)) {
+						c.refuse(IndirectJump, n.Name, "the jump table at %v has %d entries, %d are asked for", t.Addr, len(t.Targets), most+1)
 					}
 					break
 				}
