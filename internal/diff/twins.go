@@ -39,7 +39,10 @@ func (c *comparer) pairInOrder() {
 				c.pairTold(g)
 				c.pairCalled(g, calls)
 			}
-			if len(g.olds) != len(g.news) || len(g.olds) > 1 && (c.reordered(g) || calls.contradict(g)) {
+			switch {
+			case len(g.olds) != len(g.news), len(g.olds) > 1 && (c.reordered(g) || calls.contradict(g)):
+				continue
+			case len(g.olds) == 1 && c.hasTwins(g.olds[0]) && (c.unlike(g.olds[0], g.news[0]) || calls.contradict(g)):
 				continue
 			}
 			for i := range g.olds {
@@ -47,6 +50,21 @@ func (c *comparer) pairInOrder() {
 			}
 		}
 	})
+}
+
+// hasTwins reports whether other functions have the same body, in either build.
+func (c *comparer) hasTwins(f *module.Func) bool {
+	if c.alike == nil {
+		c.alike = make(map[[16]byte]int)
+		for _, fs := range [][]*module.Func{c.Old.Funcs, c.New.Funcs} {
+			here := make(map[[16]byte]int, len(fs))
+			for _, g := range fs {
+				here[g.Hash]++
+				c.alike[g.Hash] = max(c.alike[g.Hash], here[g.Hash])
+			}
+		}
+	}
+	return c.alike[f.Hash] > 1
 }
 
 // pairTold pairs, and takes out of g, twins whose known references are those
@@ -87,7 +105,9 @@ func (c *comparer) free(g *twins) {
 // calls says which functions stand at the same place of bodies that changed.
 // Such bodies may be aligned wrongly: calls tell twins apart, and pair nothing
 // else.
-type calls struct{ toNew, toOld map[*module.Func]map[*module.Func]bool }
+type calls struct {
+	toNew, toOld map[*module.Func]map[*module.Func]bool
+}
 
 // callsOfChanged collects what paired functions with other bodies call and
 // take addresses of, of what is not paired yet.
@@ -170,6 +190,20 @@ func (c *comparer) reordered(g *twins) bool {
 					return true
 				}
 			}
+		}
+	}
+	return false
+}
+
+// unlike reports whether something that two functions with one body refer to
+// is known to be something else.
+func (c *comparer) unlike(o, n *module.Func) bool {
+	if len(o.Refs) != len(n.Refs) {
+		return true
+	}
+	for k := range o.Refs {
+		if c.contradict(o.Refs[k].Target, n.Refs[k].Target) {
+			return true
 		}
 	}
 	return false
