@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -165,13 +166,14 @@ func (b *bench) load(f *file, t *trees, dir string) (*held, error) {
 	if !strings.HasPrefix(filepath.Base(f.old), "ld-linux") { // which is there already
 		o.libraries = []string{f.old}
 	}
+	wanted := dynamicSymbols(f.old, func(s elf.Symbol) bool { return s.Section == elf.SHN_UNDEF })
 	p, err := b.holder.start(o)
 	for range 40 {
 		var no *notLoaded
 		if !errors.As(err, &no) || no.code != "undefined-symbol" {
 			break
 		}
-		e := t.exporter(no.detail)
+		e := t.exporter(no.detail, wanted)
 		if e == nil || e.program && o.program != b.holder.host || slices.Contains(o.libraries, e.at) {
 			break
 		}

@@ -156,15 +156,28 @@ func (t *trees) index() error {
 	return nil
 }
 
-// exporter is the program, else the library, that offers a symbol, or nil.
-func (t *trees) exporter(symbol string) *elfFile {
+// exporter is who offers a symbol, nil when nobody does: of several the one
+// that offers most of wanted, a program before a library.
+func (t *trees) exporter(symbol string, wanted []string) *elfFile {
 	t.once.Do(func() {
-		t.exports = map[string]*elfFile{}
+		t.exports = map[string][]*elfFile{}
 		for _, at := range t.exporters {
 			t.addExports(at)
 		}
 	})
-	return t.exports[symbol]
+	offers := map[*elfFile]int{}
+	for _, w := range wanted {
+		for _, e := range t.exports[w] {
+			offers[e]++
+		}
+	}
+	var best *elfFile
+	for _, e := range t.exports[symbol] {
+		if best == nil || offers[e] > offers[best] || offers[e] == offers[best] && e.program && !best.program {
+			best = e
+		}
+	}
+	return best
 }
 
 func (t *trees) addExports(at string) {
@@ -172,15 +185,27 @@ func (t *trees) addExports(at string) {
 	if err != nil || e == nil {
 		return
 	}
+	for _, name := range dynamicSymbols(at, func(s elf.Symbol) bool { return s.Section != elf.SHN_UNDEF }) {
+		t.exports[name] = append(t.exports[name], e)
+	}
+}
+
+// dynamicSymbols are the names of the symbols of a file that are wanted.
+func dynamicSymbols(at string, wanted func(elf.Symbol) bool) []string {
 	o, err := elf.Open(at)
 	if err != nil {
-		return
+		return nil
 	}
 	defer o.Close()
-	symbols, _ := o.DynamicSymbols()
+	symbols, err := o.DynamicSymbols()
+	if err != nil {
+		return nil
+	}
+	var out []string
 	for _, s := range symbols {
-		if had := t.exports[s.Name]; s.Section != elf.SHN_UNDEF && (had == nil || e.program && !had.program) {
-			t.exports[s.Name] = e
+		if wanted(s) {
+			out = append(out, s.Name)
 		}
 	}
+	return out
 }

@@ -133,7 +133,8 @@ func digest(ctx context.Context, root, steps string) (string, error) {
 	}
 	files := strings.Fields(string(out))
 	if strings.Contains(steps, "live") {
-		files = append(files, filepath.Join(root, "test/corpus/live.go"), filepath.Join(root, "test/corpus/targets/hold.c"))
+		files = append(files, filepath.Join(root, "test/corpus/live.go"), filepath.Join(root, "test/corpus/hold.go"),
+			filepath.Join(root, "test/corpus/needs.go"), filepath.Join(root, "test/corpus/targets/hold.c"))
 	}
 	files = append(files, filepath.Join(root, "go.mod"))
 	slices.Sort(files)

@@ -171,7 +171,7 @@ type trees struct {
 	ld        string   // the source's own dynamic loader
 	exporters []string // files that may offer symbols to what they load
 	once      sync.Once
-	exports   map[string]*elfFile // by symbol
+	exports   map[string][]*elfFile // by symbol
 }
 
 func (t *trees) root(side, pkg string) string { return filepath.Join(t.dir, side, pkg) }
