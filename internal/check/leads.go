@@ -243,7 +243,7 @@ func (c *checker) codeAt(q *question) outcome {
 		}
 		if q.use == address && off == 0 {
 			c.escapes[0] = true
-			if !c.old.named || !c.fixed.named {
+			if (!c.old.named || !c.fixed.named) && !c.isNew(p) {
 				return unsure(Branch, "takes the address of %v, which seems to be new", p)
 			}
 		}

@@ -12,16 +12,17 @@ import (
 type evidence uint8
 
 const (
-	byName    evidence = iota + 1 // a symbol
-	byBody                        // the only two bodies that are like this
-	byCaller                      // code that is paired refers to both at the same place
-	byOrder                       // equal bodies in the same order between paired neighbours
-	byChanged                     // as byCaller, and the two bodies differ elsewhere
-	byPlace                       // all that is left between two neighbours: no proof
+	byName     evidence = iota + 1 // a symbol
+	byBody                         // the only two bodies that are like this
+	byCaller                       // code that is paired refers to both at the same place
+	byOrder                        // equal bodies in the same order between paired neighbours
+	byChanged                      // as byCaller, and the two bodies differ elsewhere
+	byLikeness                     // between the same neighbours, with most instructions in common
+	byPlace                        // all that is left between two neighbours: no proof
 )
 
 func (e evidence) String() string {
-	return [...]string{"nothing", "name", "body", "caller", "order", "changed caller", "place"}[e]
+	return [...]string{"nothing", "name", "body", "caller", "order", "changed caller", "likeness", "place"}[e]
 }
 
 // pairing is which part of the fixed build is which of the baseline.
@@ -66,6 +67,9 @@ func (c *checker) pairParts() {
 		}
 		if len(c.pairs.old) == before {
 			c.pairByVotes(true)
+		}
+		if len(c.pairs.old) == before {
+			c.pairByLikeness()
 		}
 		if len(c.pairs.old) == before {
 			break
@@ -285,18 +289,106 @@ func (c *checker) pairByOrder() {
 	between(from, len(c.old.parts), at, len(c.fixed.parts))
 }
 
-// pairByPlace guesses that what is left alone between the same two neighbours
-// is one function that changed.
-func (c *checker) pairByPlace() {
-	index := make(map[*part]int)
+// left calls f with the parts that are not paired between each two
+// neighbouring paired ones, in both builds.
+func (c *checker) left(f func(old, fixed []*part)) {
+	index := make(map[*part]int, len(c.old.parts))
 	for i, p := range c.old.parts {
 		index[p] = i
 	}
-	for i := 1; i+1 < len(c.fixed.parts); i++ {
-		n, before, after := c.fixed.parts[i], c.pairs.old[c.fixed.parts[i-1]], c.pairs.old[c.fixed.parts[i+1]]
-		if c.pairs.old[n] != nil || before == nil || after == nil || index[after]-index[before] != 2 {
-			continue
+	from, at := 0, 0
+	between := func(a, x int) {
+		if a < from || a-from > maxGap || x-at > maxGap {
+			return
 		}
-		c.pairs.add(c.old.parts[index[before]+1], n, byPlace)
+		free := func(list []*part, paired map[*part]*part) (out []*part) {
+			for _, p := range list {
+				if paired[p] == nil && !p.gap {
+					out = append(out, p)
+				}
+			}
+			return out
+		}
+		o, n := free(c.old.parts[from:a], c.pairs.new), free(c.fixed.parts[at:x], c.pairs.old)
+		if len(o) > 0 && len(n) > 0 {
+			f(o, n)
+		}
 	}
+	for i, n := range c.fixed.parts {
+		if o := c.pairs.old[n]; o != nil {
+			between(index[o], i)
+			from, at = index[o]+1, i+1
+		}
+	}
+	between(len(c.old.parts), len(c.fixed.parts))
+}
+
+// maxGap is how many parts between two neighbours are held against each other.
+const maxGap = 24
+
+// pairByLikeness pairs parts that lie between the same neighbours and have
+// more in common with each other than with any other there.
+func (c *checker) pairByLikeness() {
+	c.left(func(olds, fixed []*part) {
+		least := mostly
+		if len(olds) == 1 && len(fixed) == 1 {
+			least = somewhat
+		}
+		for _, n := range fixed {
+			if o := c.likest(olds, n, c.old, c.fixed, least); o != nil && c.likest(fixed, o, c.fixed, c.old, least) == n {
+				c.pairs.add(o, n, byLikeness)
+			}
+		}
+	})
+}
+
+// How much two bodies have in common that are one function: with others
+// around, and where there is no other.
+const mostly, somewhat = 0.6, 0.3
+
+// likest is the part of a list that has most instructions in common with p,
+// if they are at least a share of the longer one; nil where two have equally many.
+func (c *checker) likest(list []*part, p *part, m, mp *image, least float64) (best *part) {
+	keys, most := c.keys(mp, p), 0
+	for _, q := range list {
+		other := c.keys(m, q)
+		n := len(common(keys, other))
+		switch {
+		case float64(n) < least*float64(max(len(keys), len(other))) || n == 0:
+		case n > most:
+			best, most = q, n
+		case n == most:
+			best = nil
+		}
+	}
+	return best
+}
+
+// pairByPlace guesses that what is left alone between the same two neighbours
+// is one function that changed.
+func (c *checker) pairByPlace() {
+	c.left(func(olds, fixed []*part) {
+		if len(olds) == 1 && len(fixed) == 1 {
+			c.pairs.add(olds[0], fixed[0], byPlace)
+		}
+	})
+}
+
+// isNew reports whether the baseline has nothing like a part of the fixed
+// build that is not paired with something else.
+func (c *checker) isNew(n *part) bool {
+	var free []*part
+	for _, o := range c.old.parts {
+		if c.pairs.new[o] == nil && !o.gap {
+			free = append(free, o)
+		}
+	}
+	keys := c.keys(c.fixed, n)
+	for _, o := range free {
+		other := c.keys(c.old, o)
+		if float64(len(common(keys, other))) >= somewhat*float64(min(len(keys), len(other))) {
+			return false
+		}
+	}
+	return true
 }
