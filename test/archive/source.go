@@ -35,14 +35,15 @@ func (a *Archive) FetchSource(ctx context.Context, source string, newest bool, d
 			versions = append(versions, strings.TrimSpace(f[1]))
 		}
 	}
-	if len(versions) < 2 {
-		return "", fmt.Errorf("the archive serves %d versions of the source %s, two are needed", len(versions), source)
-	}
 	slices.SortFunc(versions, func(x, y string) int { return CompareVersions(ctx, x, y) })
-	version := versions[len(versions)-1]
+	at := len(versions) - 1
 	if !newest {
-		version = versions[len(versions)-2]
+		at--
 	}
+	if at < 0 {
+		return "", fmt.Errorf("the archive serves %d versions of the source %s", len(versions), source)
+	}
+	version := versions[at]
 	files := filepath.Join(a.dir, "debs")
 	name := version
 	if _, rest, ok := strings.Cut(name, ":"); ok {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"hotpatch/internal/diff"
 	"hotpatch/internal/module"
@@ -16,7 +17,7 @@ type tally struct {
 	right      int // the symbols say the same
 	wrong      int // the symbols say otherwise
 	equivalent int // another, but nothing tells the two apart: same code, same references; or same content
-	vague      int // no symbol, or several of one name
+	vague      int // no symbol, several of one name, or names that only one build has
 	missed     int // the symbols know a pair, the pairing does not
 }
 
@@ -165,7 +166,7 @@ func (c *comparison) compareFunctions() {
 			switch {
 			case common(was, names):
 				t.right++
-			case vague || len(was) == 0:
+			case vague || len(was) == 0 || truth == nil && c.gone(was):
 				t.vague++
 			case truth != nil && c.interchangeable(o, truth):
 				t.equivalent++
@@ -175,6 +176,15 @@ func (c *comparison) compareFunctions() {
 			}
 		}
 	}
+}
+
+// gone says that none of the baseline's names is in the fixed build: with a new
+// name there, the symbols know no counterpart.
+func (c *comparison) gone(was []label) bool {
+	return !slices.ContainsFunc(was, func(l label) bool {
+		name, _, _ := strings.Cut(l.key, " (") // which of several it is
+		return len(c.sn.byKey[name]) > 0
+	})
 }
 
 // interchangeable says that two functions of the baseline have the same code

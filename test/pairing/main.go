@@ -59,6 +59,11 @@ func run(ctx context.Context, s settings) error {
 			return err
 		}
 	}
+	for program, pkg := range map[string]string{"make": "make", "gcc": "gcc", "g++": "g++", "patch": "patch", "autoreconf": "autoconf", "libtoolize": "libtool", "automake": "automake"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s is missing: apt install %s (%w)", program, pkg, err)
+		}
+	}
 	a, err := archive.OpenSources(ctx, s.cache, s.mirror, s.release)
 	if err != nil {
 		return err
@@ -119,7 +124,7 @@ the archive has one version whole, the older is that one without the last of Deb
 
 Right: the symbols say the same. Wrong: they say otherwise. Equivalent: another of the same content, which nothing but its
 place tells from the right one: the same code with the same references, or the same bytes. No name: no symbol stands
-there, or several share a name. Not paired: the symbols know the counterpart, the comparison does not claim one; what
+there, several share a name, or each build has a name that the other lacks. Not paired: the symbols know the counterpart, the comparison does not claim one; what
 depends on it is refused.
 
 `, time.Now().Format(time.DateOnly), machine.Name())
