@@ -18,6 +18,7 @@ type tally struct {
 	wrong      int // the symbols say otherwise
 	equivalent int // another, but nothing tells the two apart: same code, same references; or same content
 	vague      int // no symbol, several of one name, or names that only one build has
+	moved      int // the same object, another place in it: only its type can tell
 	missed     int // the symbols know a pair, the pairing does not
 }
 
@@ -26,6 +27,7 @@ func (t *tally) add(o tally) {
 	t.wrong += o.wrong
 	t.equivalent += o.equivalent
 	t.vague += o.vague
+	t.moved += o.moved
 	t.missed += o.missed
 }
 
@@ -35,17 +37,18 @@ type finding struct {
 	changed                    int
 	verdict                    string
 	functions, data, constants tally
+	notes                      []string
 	verbose                    bool
 }
 
-var columns = []string{"changed", "verdict", "functions: right", "wrong", "equivalent", "no name", "not paired", "data: right", "wrong", "no name", "constants: right", "wrong", "equivalent", "no name"}
+var columns = []string{"changed", "verdict", "functions: right", "wrong", "equivalent", "no name", "not paired", "data: right", "wrong", "moved inside", "no name", "constants: right", "wrong", "equivalent", "no name"}
 
 func (f *finding) row() []string {
 	var out []string
 	out = append(out, fmt.Sprint(f.changed), f.verdict)
 	for _, n := range []int{
 		f.functions.right, f.functions.wrong, f.functions.equivalent, f.functions.vague, f.functions.missed,
-		f.data.right, f.data.wrong, f.data.vague,
+		f.data.right, f.data.wrong, f.data.moved, f.data.vague,
 		f.constants.right, f.constants.wrong, f.constants.equivalent, f.constants.vague,
 	} {
 		out = append(out, fmt.Sprint(n))
@@ -232,6 +235,9 @@ func (c *comparison) compareObject(t *tally, what string, o, n module.Addr) {
 		t.right++
 	case slices.ContainsFunc(c.so.end(o), func(k string) bool { return slices.Contains(c.sn.end(n), k) }) && (len(was) == 0 || len(is) == 0):
 		t.right++ // the end of the same object
+	case inOneObject(was, is):
+		t.moved++
+		c.notes = append(c.notes, fmt.Sprintf("%v at %v is paired with %v at %v", is, n, was, o))
 	case vagueOld || vagueNew || len(was) == 0 && len(is) == 0:
 		t.vague++
 		c.say("no name: %s %v %v, %v %v", what, n, is, o, was)
@@ -239,6 +245,13 @@ func (c *comparison) compareObject(t *tally, what string, o, n module.Addr) {
 		t.wrong++
 		fmt.Printf("  wrong: %s %v at %v is paired with %v at %v (end of %v, %v)\n", what, is, n, was, o, c.sn.end(n), c.so.end(o))
 	}
+}
+
+// inOneObject says that both lie inside one object, at different places.
+func inOneObject(was, is []label) bool {
+	return slices.ContainsFunc(was, func(l label) bool {
+		return l.off > 0 && slices.ContainsFunc(is, func(m label) bool { return m.key == l.key && m.off > 0 })
+	})
 }
 
 // compareConstants looks at every read-only object that code of the fixed build

@@ -75,7 +75,7 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	var rows [][]string
-	var bad []string
+	var notes, bad []string
 	var sum finding
 	for _, r := range recipes {
 		if s.only != "" && !slices.Contains(strings.Split(s.only, ","), r.source) || ctx.Err() != nil {
@@ -92,6 +92,9 @@ func run(ctx context.Context, s settings) error {
 			if n := f.wrong(); n > 0 {
 				bad = append(bad, fmt.Sprintf("%s %s: %d wrong pairs", r.source, f.name, n))
 			}
+			for _, note := range f.notes {
+				notes = append(notes, fmt.Sprintf("%s (%s): %s", f.name, f.verdict, note))
+			}
 			sum.add(f)
 		}
 		if !s.keep {
@@ -100,9 +103,9 @@ func run(ctx context.Context, s settings) error {
 	}
 	rows = append(rows, append([]string{"all", "", fmt.Sprintf("%d files", len(rows))}, sum.row()...))
 	if s.only == "" && ctx.Err() == nil {
-		err = table.Replace(s.doc, func(w io.Writer) error { return document(w, rows, bad) })
+		err = table.Replace(s.doc, func(w io.Writer) error { return document(w, rows, notes, bad) })
 	} else {
-		err = document(os.Stdout, rows, bad)
+		err = document(os.Stdout, rows, notes, bad)
 	}
 	if err != nil {
 		return err
@@ -114,7 +117,7 @@ func run(ctx context.Context, s settings) error {
 }
 
 // document is what is printed of a run.
-func document(w io.Writer, rows [][]string, bad []string) error {
+func document(w io.Writer, rows [][]string, notes, bad []string) error {
 	fmt.Fprintf(w, `# Pairing
 
 Whether the pairs that the comparison finds in stripped builds are those that the symbols name. Printed by `+"`make pairing`"+` on
@@ -124,14 +127,18 @@ the archive has one version whole, the older is that one without the last of Deb
 
 Right: the symbols say the same. Wrong: they say otherwise. Equivalent: another of the same content, which nothing but its
 place tells from the right one: the same code with the same references, or the same bytes. No name: no symbol stands
-there, several share a name, or each build has a name that the other lacks. Not paired: the symbols know the counterpart, the comparison does not claim one; what
+there, several share a name, or each build has a name that the other lacks. Moved inside: another place in the same object,
+as when a field was put in before it, which its type alone can tell. Not paired: the symbols know the counterpart, the comparison does not claim one; what
 depends on it is refused.
 
 `, time.Now().Format(time.DateOnly), machine.Name())
 	for _, line := range bad {
 		fmt.Fprintf(w, "- not proved: %s\n", line)
 	}
-	if len(bad) > 0 {
+	for _, line := range notes {
+		fmt.Fprintf(w, "- moved inside: %s\n", line)
+	}
+	if len(bad)+len(notes) > 0 {
 		fmt.Fprintln(w)
 	}
 	return table.Write(w, append([]string{"source", "versions", "file"}, columns...), rows)
