@@ -167,6 +167,7 @@ func (c *comparer) settle() {
 		if len(c.toNew) == n {
 			c.pairInOrder()
 			c.pairSimilar()
+			c.pairNamed()
 			if len(c.toNew) == n {
 				break
 			}
