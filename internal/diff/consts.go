@@ -114,10 +114,11 @@ func samePadded(a, b []byte, endA, endB module.Addr) bool {
 }
 
 // versionText matches what differs between two builds of the same source and
-// decides nothing: a version of three numbers with what packagers add to it,
-// and a date written in words or as three numbers. Four numbers may be an
+// decides nothing: a version of three numbers with what packagers add to it, or
+// of two and a package's revision, and a date written in words or as three numbers. Four numbers may be an
 // address of the Internet Protocol, more an object identifier.
 var versionText = regexp.MustCompile(`\b\d+(\.\d+){2,}([-+~][0-9A-Za-z.+~-]*)?\b` +
+	`|\b\d+\.\d+-\d+(\+[0-9A-Za-z.+~]*)?\b` +
 	`|\b\d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d{4}\b` +
 	`|\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* +\d{1,2},? \d{4}\b` +
 	`|\b[\w./+-]+\.(c|h|cc|hh|cpp|hpp|cxx):\d+\b` +
@@ -135,6 +136,14 @@ func versionOnly(a, b string) bool {
 	for i := range x {
 		p, q := strings.Split(numbers.FindString(x[i]), "."), strings.Split(numbers.FindString(y[i]), ".")
 		if x[i] == y[i] || len(p) == 1 || len(q) == 1 {
+			continue
+		}
+		if len(p) == 2 && len(q) == 2 {
+			u, _, _ := strings.Cut(x[i], "+")
+			v, _, _ := strings.Cut(y[i], "+")
+			if u != v { // only what a distribution adds to the revision
+				return false
+			}
 			continue
 		}
 		if len(p) != 3 || len(q) != 3 || slices.CompareFunc(p, q, number) > 0 {

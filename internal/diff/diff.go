@@ -119,7 +119,7 @@ type comparer struct {
 	moved    map[module.Addr]bool    // read-only objects of the fixed build that may reach into changed data
 	bodies   map[*module.Func][]module.Instr
 	calledBy map[module.Addr][]*module.Func
-	alike    map[[16]byte]int // how many functions have a body
+	kin      map[[16]byte]int // how many functions have a body
 	usedBy   map[module.Addr]int
 	labels   map[*module.Func]module.Addr
 	lines    map[*module.Func]bool
@@ -162,6 +162,7 @@ func (c *comparer) settle() {
 	for round := 0; round < 50; round++ {
 		c.follow()
 		n := len(c.toNew)
+		c.pairNamed()
 		c.pairInOrder()
 		c.pairSimilar()
 		if len(c.toNew) == n {

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"hash/maphash"
 	"slices"
 	"sort"
 
@@ -175,17 +176,49 @@ func (c *comparer) stretches(f func(olds, news []*module.Func)) {
 	}
 }
 
+// alike is the share of the longer body's instructions that two bodies must have
+// in common to be taken for one function.
+const alike = 0.5
+
+// pairNamed pairs changed bodies, wherever they lie, that are alike and that
+// paired functions, changed ones, call or refer to at the same place: all of
+// those that do name these two.
+func (c *comparer) pairNamed() {
+	named := newBallot()
+	for _, n := range c.New.Funcs {
+		o := c.toOld[n]
+		if o == nil || o.Hash == n.Hash || o.Opaque || n.Opaque {
+			continue
+		}
+		c.alignedRefs(o, n, func(x, y *module.Ref) {
+			fo, fn := c.Old.FuncAt(x.Target), c.New.FuncAt(y.Target)
+			if fo != nil && fn != nil && !fo.Gap && !fn.Gap && fo.Entry() == x.Target && fn.Entry() == y.Target {
+				named.function(fo, fn)
+			}
+		})
+	}
+	for _, o := range c.Old.Funcs {
+		if len(named.funcs[o]) != 1 || c.toNew[o] != nil {
+			continue
+		}
+		for n := range named.funcs[o] {
+			if len(named.funcsBack[n]) == 1 && (c.likeness(o, n) > alike || c.sameLandmarks(o, n)) {
+				c.pair(o, n)
+			}
+		}
+	}
+}
+
 // pairSimilar pairs changed bodies in a stretch when they are alike and share
 // something that both refer to: place alone is never enough.
 func (c *comparer) pairSimilar() {
-	const enough = 0.5 // of the longer body's instructions in common
 	c.stretches(func(olds, news []*module.Func) {
 		if len(olds)*len(news) > 400 {
 			return
 		}
 		best := func(f *module.Func, others []*module.Func, old bool) *module.Func {
 			var top *module.Func
-			score := enough
+			score := alike
 			for _, g := range others {
 				o, n := f, g
 				if !old {
@@ -220,6 +253,29 @@ func (c *comparer) likeness(o, n *module.Func) float64 {
 	}
 	return float64(common) / float64(long)
 }
+
+// sameLandmarks reports whether two bodies refer to mostly the same things in the
+// same order, texts, imports, paired functions and variables: a compiler that
+// gives other registers changes every instruction, but not those.
+func (c *comparer) sameLandmarks(o, n *module.Func) bool {
+	const least = 8 // landmarks; with fewer, chance plays a part
+	of := func(m *module.Module, f *module.Func, old bool) []uint64 {
+		var out []uint64
+		for i := range f.Refs {
+			if k := c.key(m, f.Refs[i].Target, old); k != "" {
+				out = append(out, maphash.String(seed, k))
+			}
+		}
+		return out
+	}
+	a, b := of(c.Old, o, true), of(c.New, n, false)
+	common := 0
+	alignKeys(a, b, 0, 0, 0, func(int, int) { common++ })
+	longer := max(len(a), len(b))
+	return common >= least && float64(common) > alike*float64(longer)
+}
+
+var seed = maphash.MakeSeed()
 
 // shareEvidence reports whether two bodies refer to one thing both that few
 // others refer to: a string, an import, a paired function, or paired data.

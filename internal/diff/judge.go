@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"hotpatch/internal/module"
-	"hotpatch/internal/module/x86"
 )
 
 // judge looks for everything that makes the difference unsafe in a living process.
@@ -111,35 +110,6 @@ func (c *comparer) judgeTLS() {
 	b := c.New.Bytes(module.Range{Start: module.Addr(n.Vaddr), End: module.Addr(n.Vaddr + n.Filesz)})
 	if o.Filesz > 0 && !bytes.Equal(a, b) {
 		c.refuse(TLSLayout, "PT_TLS", "initial values of thread-local variables differ")
-	}
-}
-
-// judgeTables refuses when a jump table seems shorter than the largest index
-// that the code before its use lets through (cmp $index; ja).
-func (c *comparer) judgeTables(n *module.Func) {
-	const reach = 24 // instructions between the comparison and the table's address
-	body := c.body(c.New, n)
-	for _, t := range n.Tables {
-		for i := range body {
-			if r := body[i].Ref; r < 0 || n.Refs[r].Target != t.Addr {
-				continue
-			}
-			for k := i - 1; k > 0 && k > i-reach; k-- {
-				above := body[k].Kind == x86.Jcc && (body[k].Map == 0 && body[k].Opcode == 0x77 || body[k].Map == 1 && body[k].Opcode == 0x87)
-				cmp := &body[k-1]
-				if above && cmp.Map == 0 && cmp.ImmLen > 0 && (cmp.Opcode == 0x3c || cmp.Opcode == 0x3d ||
-					cmp.Opcode >= 0x80 && cmp.Opcode <= 0x83 && cmp.ModRM>>3&7 == 7) {
-					most := cmp.Imm
-					if cmp.Opcode == 0x3c || cmp.Opcode == 0x80 { // of a byte: ja compares without sign
-						most = int64(uint8(most))
-					}
-					if most >= int64(len(t.Targets)) {
-						c.refuse(IndirectJump, n.Name, "the jump table at %v has %d entries, %d are asked for", t.Addr, len(t.Targets), most+1)
-					}
-					break
-				}
-			}
-		}
 	}
 }
 

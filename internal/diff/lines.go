@@ -10,7 +10,8 @@ import (
 )
 
 // A lineSite is a place where a source line number is passed to a call that is
-// passed the name of its source file in the argument before: an assertion or a log message.
+// passed the name of its source file in the argument before, or before that of
+// the function: an assertion or a log message.
 type lineSite struct {
 	fn       *module.Func
 	file     string
@@ -126,7 +127,7 @@ func argument(in *module.Instr) int {
 }
 
 // fileNear is the name of a source file whose address is the argument before
-// the one that instruction i sets, and the call that both are for.
+// the one that instruction i sets, or one earlier, and the call that both are for.
 func fileNear(m *module.Module, f *module.Func, body []module.Instr, i int) (file string, call int) {
 	const reach = 14 // instructions that set up one call
 	end := -1
@@ -143,7 +144,8 @@ func fileNear(m *module.Module, f *module.Func, body []module.Instr, i int) (fil
 		if body[k].Kind == x86.Call || body[k].Kind == x86.Ret {
 			return "", 0
 		}
-		if r := body[k].Ref; r >= 0 && f.Refs[r].Kind == module.RefAddress && argument(&body[k])+1 == argument(&body[i]) {
+		before := argument(&body[i]) - argument(&body[k])
+		if r := body[k].Ref; r >= 0 && f.Refs[r].Kind == module.RefAddress && argument(&body[k]) >= 0 && (before == 1 || before == 2) {
 			s := m.SectionAt(f.Refs[r].Target)
 			if s == nil || s.Write || s.Exec {
 				continue

@@ -54,17 +54,17 @@ func (c *comparer) pairInOrder() {
 
 // hasTwins reports whether other functions have the same body, in either build.
 func (c *comparer) hasTwins(f *module.Func) bool {
-	if c.alike == nil {
-		c.alike = make(map[[16]byte]int)
+	if c.kin == nil {
+		c.kin = make(map[[16]byte]int)
 		for _, fs := range [][]*module.Func{c.Old.Funcs, c.New.Funcs} {
 			here := make(map[[16]byte]int, len(fs))
 			for _, g := range fs {
 				here[g.Hash]++
-				c.alike[g.Hash] = max(c.alike[g.Hash], here[g.Hash])
+				c.kin[g.Hash] = max(c.kin[g.Hash], here[g.Hash])
 			}
 		}
 	}
-	return c.alike[f.Hash] > 1
+	return c.kin[f.Hash] > 1
 }
 
 // pairTold pairs, and takes out of g, twins whose known references are those

@@ -12,29 +12,6 @@ import (
 	"hotpatch/internal/process"
 )
 
-const anonymous = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
-
-func mmap(what string, r process.Range, prot, flags uint64) remoteCall {
-	return remoteCall{
-		what: fmt.Sprintf("map %s at %v", what, r.Start), nr: unix.SYS_MMAP, want: uint64(r.Start),
-		args: []uint64{uint64(r.Start), uint64(r.End - r.Start), prot, anonymous | flags, ^uint64(0), 0},
-	}
-}
-
-func munmap(r process.Range) remoteCall {
-	return remoteCall{what: "unmap", nr: unix.SYS_MUNMAP, args: []uint64{uint64(r.Start), uint64(r.End - r.Start)}}
-}
-
-func protOf(p patch.Prot) uint64 {
-	switch p {
-	case patch.ReadExec:
-		return unix.PROT_READ | unix.PROT_EXEC
-	case patch.ReadWrite:
-		return unix.PROT_READ | unix.PROT_WRITE
-	}
-	return unix.PROT_READ
-}
-
 // mapAll reserves the room of each overlay and maps the pieces in it, with the
 // protection that they keep: a later mprotect to executable would be refused
 // under prctl(PR_SET_MDWE).

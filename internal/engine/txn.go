@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
@@ -394,66 +392,4 @@ func (t *txn) recordDone() error {
 		t.finder.Active = true
 	}
 	return t.settle()
-}
-
-// remote makes system calls in some thread of the process, a few in each stop.
-func (t *txn) remote(calls []remoteCall) error {
-	const inOneStop = 1
-	for len(calls) > 0 {
-		n := min(inOneStop, len(calls))
-		if err := t.remoteFew(calls[:n]); err != nil {
-			return err
-		}
-		calls = calls[n:]
-	}
-	return nil
-}
-
-type remoteCall struct {
-	what string
-	nr   uintptr
-	args []uint64
-	want uint64
-}
-
-func (t *txn) remoteFew(calls []remoteCall) error {
-	last := process.ErrNoThread
-	for try := range 40 {
-		tids, err := t.p.Tids()
-		if err != nil {
-			return err
-		}
-		var made bool
-		var held time.Duration
-		err = t.p.Trace(func(tr *process.Tracer) (err error) {
-			held, err = tr.Borrow(tids[try%len(tids)], t.gadgets, 10*t.opts.Budget, func(call process.Call) error {
-				for _, c := range calls {
-					made = true
-					got, err := call(c.nr, c.args...)
-					if err == nil && got != c.want {
-						err = unix.EEXIST
-					}
-					if err != nil {
-						reason := &Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}
-						if errors.Is(err, unix.EEXIST) {
-							return fmt.Errorf("%w: %w", errTaken, reason)
-						}
-						return reason
-					}
-				}
-				return nil
-			})
-			return err
-		})
-		t.res.Prepare = max(t.res.Prepare, held.Microseconds())
-		if err == nil || made || errors.As(err, new(*process.TracedError)) {
-			return err
-		}
-		if !t.p.Alive() {
-			return process.ErrExited
-		}
-		last = err
-		time.Sleep(time.Duration(try) * time.Millisecond)
-	}
-	return &Reason{Code: NoThread, Detail: last.Error()}
 }

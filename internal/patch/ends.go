@@ -69,8 +69,7 @@ func (b *builder) apart(p, t module.Addr, s *module.Section) bool {
 		n := t - p - module.Addr(len(text))
 		return n > 1 || n == 1 && b.New.OnlyText(p)
 	}
-	last, ok := b.New.LastAnchor(t)
-	return ok && last > p && b.New.OnlyText(last)
+	return slices.ContainsFunc(b.New.AnchorsIn(module.Range{Start: p + 1, End: t}), b.New.OnlyText)
 }
 
 // follows reports whether in the baseline, too, what lies before t in the

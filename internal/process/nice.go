@@ -11,13 +11,53 @@ import (
 // its threads and those to come: its work is not urgent, but for the moments
 // in which it holds threads, and then it has real-time priority.
 func BeNice() {
+	const lowest, session = 19, 10
+	onThreads(func(tid int) { _ = unix.Setpriority(unix.PRIO_PROCESS, tid, lowest) }) // lowering is always allowed
+	// That is all among the tasks of one session; against those of others the
+	// session's value counts (sched(7), "The autogroup feature"). It is not the
+	// lowest: on a busy machine a patch would take minutes.
+	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
+		_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(session)), 0)
+	}
+}
+
+// keepOff keeps this program, all of its threads, off the processor on which
+// the process's main thread runs, where it may use another one: even with the
+// lowest priority it would take the processor for a millisecond at a time.
+func (p *Process) keepOff() {
+	st, err := p.Stat(0)
+	if err != nil || st.CPU < 0 || st.CPU == p.kept.off && p.kept.set {
+		return
+	}
+	k := &p.kept
+	if !k.set && unix.SchedGetaffinity(0, &k.all) != nil {
+		return
+	}
+	k.off, k.set = st.CPU, true
+	onThreads(func(tid int) {
+		others := k.all
+		if others.Clear(st.CPU); others.Count() > 0 {
+			_ = unix.SchedSetaffinity(tid, &others)
+		}
+	})
+}
+
+// anywhere takes that back.
+func (p *Process) anywhere() {
+	if p.kept.set {
+		onThreads(func(tid int) { _ = unix.SchedSetaffinity(tid, &p.kept.all) })
+	}
+}
+
+// onThreads calls f with each thread of this program.
+func onThreads(f func(tid int)) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return
 	}
 	for _, t := range tasks {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 19) // lowering is always allowed
+			f(tid)
 		}
 	}
 }

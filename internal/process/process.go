@@ -52,6 +52,11 @@ type Process struct {
 	mem              *os.File
 	cache            *Cache
 	scratch          []byte // of Tids
+	kept             struct {
+		set bool
+		off int         // the processor that keepOff keeps this program off
+		all unix.CPUSet // where it may run
+	}
 }
 
 // Open opens the process pid. It needs the right to trace it (root).
@@ -99,6 +104,7 @@ func (p *Process) open() (err error) {
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
+	p.anywhere()
 	for _, fd := range []int{p.pidfd, p.dir, p.task} {
 		if fd >= 0 {
 			unix.Close(fd)

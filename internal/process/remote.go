@@ -189,6 +189,31 @@ func (l *loan) inSequence() bool {
 }
 
 func (l *loan) call(nr uintptr, args ...uint64) (uint64, error) {
+	if err := l.point(nr, args); err != nil {
+		return 0, err
+	}
+	// Signals of a single step would kill the thread when we die. With
+	// TRACESYSGOOD the stops at the system call's ends leave nothing behind.
+	for range 2 {
+		if err := l.run(unix.PTRACE_SYSCALL, false); err != nil {
+			return 0, err
+		}
+		l.at("end of call")
+	}
+	l.inCall = true
+	var r Regs
+	if e := getRegs(l.th.Tid, &r); e != 0 {
+		return 0, fmt.Errorf("read registers: %w", e)
+	}
+	if e := errnoOf(&r); e != 0 {
+		return 0, e
+	}
+	return r.Rax, nil
+}
+
+// point points the thread at a system call, behind which is the frame. From
+// here on a death of ours sends the thread through it.
+func (l *loan) point(nr uintptr, args []uint64) error {
 	tid := l.th.Tid
 	r := l.th.Regs
 	r.Rax, r.Orig_rax = uint64(nr), ^uint64(0)
@@ -201,32 +226,16 @@ func (l *loan) call(nr uintptr, args ...uint64) (uint64, error) {
 		}
 	}
 	if e := setRegs(tid, &r); e != 0 {
-		return 0, fmt.Errorf("set registers: %w", e)
+		return fmt.Errorf("set registers: %w", e)
 	}
 	l.changed = true
 	l.at("registers set")
-	// From here on a death of ours sends the thread through the frame. Its
-	// signals are blocked only now, since the frame restores the mask.
+	// Its signals are blocked only now, since the frame restores the mask.
 	if e := setMask(tid, ^uint64(0)); e != 0 {
-		return 0, fmt.Errorf("block signals: %w", e)
+		return fmt.Errorf("block signals: %w", e)
 	}
 	l.at("signals blocked")
-	// Signals of a single step would kill the thread when we die. With
-	// TRACESYSGOOD the stops at the system call's ends leave nothing behind.
-	for range 2 {
-		if err := l.run(unix.PTRACE_SYSCALL, false); err != nil {
-			return 0, err
-		}
-		l.at("end of call")
-	}
-	l.inCall = true
-	if e := getRegs(tid, &r); e != 0 {
-		return 0, fmt.Errorf("read registers: %w", e)
-	}
-	if e := errnoOf(&r); e != 0 {
-		return 0, e
-	}
-	return r.Rax, nil
+	return nil
 }
 
 // run resumes the thread until its next stop: at an end of a system call, or

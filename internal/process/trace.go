@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,7 @@ type Tracer struct {
 // stopped is resumed, and a thread that would not stop is let go at its end. Only one Trace may run at a time in a program.
 func (p *Process) Trace(fn func(*Tracer) error) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	p.keepOff()
 	done := make(chan error)
 	go onThread(func() {
 		noStopSignals()
@@ -370,9 +372,9 @@ func (t *Tracer) StopOne(tid int, budget time.Duration) error {
 	if t.threads[0].dead {
 		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
 	}
-	t.sitBy(tid)
-	realTime(true)
+	realTime(true) // before it is on the thread's processor, where it must not wait
 	t.dog.start(watch)
+	t.sitBy(tid)
 	t.begun = now()
 	ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
 	if err := t.await(0, budget); err != nil {
@@ -403,6 +405,21 @@ func (t *Tracer) sitBy(tid int) {
 	t.away = unix.SchedSetaffinity(0, &there) == nil
 }
 
+// leave moves the tracer off the processor of the thread that it sat by: with
+// real-time priority, which it has yet, it would keep the thread from running.
+func (t *Tracer) leave() {
+	var cpu uint32
+	_, _, e := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+	if others := t.home; e == 0 {
+		others.Clear(int(cpu))
+		if others.Count() > 0 {
+			_ = unix.SchedSetaffinity(0, &others)
+		}
+	}
+	_ = unix.SchedSetaffinity(0, &t.home) // it was allowed before
+	t.away = false
+}
+
 // Resume lets every held thread go on where it was, and returns how long they
 // were held, from before the first interrupt to after the last resume.
 func (t *Tracer) Resume() time.Duration {
@@ -413,12 +430,11 @@ func (t *Tracer) Resume() time.Duration {
 		t.letGo(&t.threads[i])
 	}
 	held := now() - t.begun
+	if t.away {
+		t.leave()
+	}
 	t.dog.start(0)
 	realTime(false)
-	if t.away {
-		_ = unix.SchedSetaffinity(0, &t.home) // it was allowed before
-		t.away = false
-	}
 	for i := range t.threads {
 		if th := &t.threads[i]; !th.dead {
 			t.release(th.Tid) // seized, but it never came to a stop

@@ -1,4 +1,4 @@
-// cc: gcc -O2 -fPIC -shared -fno-toplevel-reorder
+// cc: gcc -O2 -fPIC -shared
 // MOVED: patchable limit
 //
 // count_up and count_down have one body and differ in what they count. In the
@@ -7,14 +7,14 @@
 #include <stdio.h>
 static long ups, downs;
 #define COUNT(name, what) \
-	__attribute__((noipa)) static long name(long n) \
+	__attribute__((noipa, no_reorder)) static long name(long n) \
 	{ \
 		for (long i = 0; i < n; i++) \
 			what += i ^ n; \
 		return what; \
 	}
 #define MIDDLE \
-	__attribute__((noipa)) static long middle(long n) { return printf("in the middle %ld\n", n * 3) + n; }
+	__attribute__((noipa, no_reorder)) static long middle(long n) { return printf("in the middle %ld\n", n * 3) + n; }
 #ifdef MOVED
 COUNT(count_down, downs)
 MIDDLE

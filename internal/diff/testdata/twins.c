@@ -1,4 +1,4 @@
-// cc: gcc -O2 -fPIC -shared -fno-toplevel-reorder
+// cc: gcc -O2 -fPIC -shared
 // MOVED: patchable parse prolog entity
 //
 // set_prolog and set_entity have one body. In the other build they changed
@@ -18,18 +18,18 @@ struct parser {
 static int prolog(struct parser *p, const char *s);
 static int entity(struct parser *p, const char *s);
 #define PROLOG \
-	__attribute__((noipa)) static int prolog(struct parser *p, const char *s) \
+	__attribute__((noipa, no_reorder)) static int prolog(struct parser *p, const char *s) \
 	{ \
 		CHECK \
 		return p->depth + (int)strlen(s); \
 	} \
-	__attribute__((noipa)) static int set_prolog(struct parser *p, const char *s) \
+	__attribute__((noipa, no_reorder)) static int set_prolog(struct parser *p, const char *s) \
 	{ \
 		p->next = prolog; \
 		return prolog(p, s) + 1; \
 	}
 #define ENTITY \
-	__attribute__((noipa)) static int entity(struct parser *p, const char *s) \
+	__attribute__((noipa, no_reorder)) static int entity(struct parser *p, const char *s) \
 	{ \
 		CHECK \
 		for (int i = 0; s[i]; i++) { \
@@ -42,7 +42,7 @@ static int entity(struct parser *p, const char *s);
 		} \
 		return p->depth * 7; \
 	} \
-	__attribute__((noipa)) static int set_entity(struct parser *p, const char *s) \
+	__attribute__((noipa, no_reorder)) static int set_entity(struct parser *p, const char *s) \
 	{ \
 		p->next = entity; \
 		return entity(p, s) + 1; \

@@ -1,0 +1,74 @@
+package process
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errand is a system call that a thread was sent to make.
+type Errand struct {
+	Tid  int
+	g    Gadgets
+	base Addr // of the frame that brings it back
+}
+
+// Send has the thread tid make one system call and find back by itself, by the
+// frame that a borrowed thread has for the case that its tracer dies. So it is
+// stopped once and not four times. What the call returned is not known; look
+// for its effect, and at Errand.Underway. ErrNoThread means that this thread has
+// to be borrowed instead, or another one taken: what it waits for would not go
+// on as it was.
+func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args ...uint64) (e Errand, held time.Duration, err error) {
+	st, err := t.p.Status(tid)
+	if err != nil {
+		return e, 0, err
+	}
+	if st.Seccomp != 0 { // it is to be suspended while the call is made
+		return e, 0, ErrNoThread
+	}
+	l := &loan{t: t, g: g, layout: readXLayout(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
+	if err := t.StopOne(tid, budget); err != nil {
+		return e, 0, err
+	}
+	l.th = &t.threads[0]
+	if err = l.send(nr, args); err != nil {
+		err = fmt.Errorf("send thread %d of process %d: %w", tid, t.p.Pid, err)
+	}
+	return Errand{tid, g, l.base}, t.Resume(), err
+}
+
+func (l *loan) send(nr uintptr, args []uint64) error {
+	// A call that goes on by restart_syscall(2) would begin anew, and a signal
+	// that waits would come before the call that it is to break off.
+	const restartBlock = unix.Errno(516)
+	th := l.th
+	if in := th.before.Orig_rax; th.mended && l.t.awaitsSignal(th, in) {
+		return ErrNoThread
+	}
+	if in := th.Regs.Orig_rax; int64(in) >= 0 && (errnoOf(&th.Regs) == restartBlock || l.t.awaitsSignal(th, in)) {
+		return ErrNoThread
+	}
+	if err := l.begin(); err != nil {
+		return err
+	}
+	if err := l.point(nr, args); err != nil {
+		return err
+	}
+	th.mended = false // its frame says so already
+	return nil
+}
+
+// Underway reports whether the thread has still to come back.
+func (e Errand) Underway(t *Tracer, budget time.Duration) (bool, error) {
+	if err := t.StopOne(e.Tid, budget); err != nil {
+		return false, err
+	}
+	r := t.threads[0].Regs
+	t.Resume()
+	const call, stub = 3, 16 // bytes, at most, of the two places
+	sp, pc := Addr(r.Rsp), Addr(r.Rip)
+	return (sp == e.base || sp == e.base+8) &&
+		(pc >= e.g.syscall && pc < e.g.syscall+call || pc >= e.g.restorer && pc < e.g.restorer+stub), nil
+}
