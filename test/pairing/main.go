@@ -82,6 +82,10 @@ func run(ctx context.Context, s settings) error {
 			continue
 		}
 		fs, versions, err := try(ctx, a, r, filepath.Join(dir, r.source), s)
+		if errors.Is(err, errSame) {
+			notes = append(notes, fmt.Sprintf("nothing to compare: %s, %s: both builds are the same", r.source, versions))
+			err = nil
+		}
 		if err != nil {
 			bad = append(bad, r.source+": "+err.Error())
 			fmt.Fprintln(os.Stderr, r.source+": "+err.Error())
@@ -93,7 +97,7 @@ func run(ctx context.Context, s settings) error {
 				bad = append(bad, fmt.Sprintf("%s %s: %d wrong pairs", r.source, f.name, n))
 			}
 			for _, note := range f.notes {
-				notes = append(notes, fmt.Sprintf("%s (%s): %s", f.name, f.verdict, note))
+				notes = append(notes, fmt.Sprintf("moved inside: %s (%s): %s", f.name, f.verdict, note))
 			}
 			sum.add(f)
 		}
@@ -136,7 +140,7 @@ depends on it is refused.
 		fmt.Fprintf(w, "- not proved: %s\n", line)
 	}
 	for _, line := range notes {
-		fmt.Fprintf(w, "- moved inside: %s\n", line)
+		fmt.Fprintf(w, "- %s\n", line)
 	}
 	if len(bad)+len(notes) > 0 {
 		fmt.Fprintln(w)
@@ -190,7 +194,10 @@ func try(ctx context.Context, a *archive.Archive, r recipe, dir string, s settin
 			out = append(out, f)
 		}
 	}
-	if len(out)+same == 0 {
+	if len(out) == 0 && same > 0 {
+		return nil, between, errSame
+	}
+	if len(out) == 0 {
 		return nil, between, errors.New("the build made none of its files")
 	}
 	return out, between, nil
