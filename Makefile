@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build install test lint demo debian bench clean
+.PHONY: help build install test lint demo debian corpus pairing bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ demo: build ## patch a vulnerable server under load, and roll back
 
 debian: build ## patch real updates of Debian in running programs
 	$(GO) run ./test/debian --tool $(BIN) $(if $(ONLY),--only $(ONLY))
+
+corpus: build ## build, check and try the patches of all listed sources of Debian; ONLY=a,b SLICE=1/6 BUDGET=8m FRESH=1
+	$(GO) run ./test/corpus --tool $(BIN) $(if $(ONLY),--only $(ONLY)) $(if $(SLICE),--slice $(SLICE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(FRESH),--fresh)
+
+pairing: ## hold the pairing of stripped builds against symbols; ONLY=a,b
+	$(GO) run ./test/pairing $(if $(ONLY),--only $(ONLY))
 
 bench: build ## pauses, build time, memory, cost of a call
 	$(GO) run ./test/bench --tool $(BIN)

@@ -119,6 +119,7 @@ type comparer struct {
 	moved    map[module.Addr]bool    // read-only objects of the fixed build that may reach into changed data
 	bodies   map[*module.Func][]module.Instr
 	calledBy map[module.Addr][]*module.Func
+	kin      map[[16]byte]int // how many functions have a body
 	usedBy   map[module.Addr]int
 	labels   map[*module.Func]module.Addr
 	lines    map[*module.Func]bool
@@ -159,21 +160,31 @@ func (c *comparer) refuse(code Code, name, format string, args ...any) {
 // of paired functions and slots of paired tables name further pairs.
 func (c *comparer) settle() {
 	for round := 0; round < 50; round++ {
+		c.follow()
+		n := len(c.toNew)
+		c.pairNamed()
+		c.pairInOrder()
+		c.pairSimilar()
+		if len(c.toNew) == n {
+			break
+		}
+	}
+	c.voteByBodies()
+}
+
+// follow pairs what references at the same place of paired code name, until
+// they name nothing new.
+func (c *comparer) follow() {
+	for round := 0; round < 50; round++ {
 		n := len(c.toNew)
 		c.voteByRefs()
 		c.data = c.votes.resolve(c.Old, c.New)
 		c.voteBySlots()
 		c.elect()
 		if len(c.toNew) == n {
-			c.pairInOrder()
-			c.pairSimilar()
-			c.pairNamed()
-			if len(c.toNew) == n {
-				break
-			}
+			return
 		}
 	}
-	c.voteByBodies()
 }
 
 // finish turns what was found into the verdict.

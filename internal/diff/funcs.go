@@ -17,10 +17,14 @@ func (c *comparer) pair(old, new *module.Func) bool {
 }
 
 // pairFuncs pairs what is certain from the functions themselves: names, and
-// bodies that are unique between neighbours that are paired.
+// bodies that are unique; then whom those call; and then bodies that are unique
+// between neighbours that are paired. A body that others have too is where it
+// was only if nobody who is paired says otherwise.
 func (c *comparer) pairFuncs() {
 	c.pairNames()
-	c.pairUnique(c.Old.Funcs, c.New.Funcs, 0)
+	c.pairUnique(c.Old.Funcs, c.New.Funcs, 0, 0)
+	c.follow()
+	c.pairUnique(c.Old.Funcs, c.New.Funcs, 0, 30)
 }
 
 func (c *comparer) pairNames() {
@@ -48,9 +52,9 @@ func (c *comparer) pairNames() {
 }
 
 // pairUnique pairs bodies that occur once in each list, keeps those in link
-// order as anchors, and looks again between each two anchors.
-func (c *comparer) pairUnique(olds, news []*module.Func, depth int) {
-	if len(olds) == 0 || len(news) == 0 || depth > 30 {
+// order as anchors, and looks again between each two anchors, down to deepest.
+func (c *comparer) pairUnique(olds, news []*module.Func, depth, deepest int) {
+	if len(olds) == 0 || len(news) == 0 || depth > deepest {
 		return
 	}
 	type where struct{ o, n, no, nn int }
@@ -81,7 +85,7 @@ func (c *comparer) pairUnique(olds, news []*module.Func, depth int) {
 			if j, ok := index[n]; ok {
 				cand = append(cand, [2]int{i, j})
 			}
-		} else if w := seen[f.Hash]; w.no == 1 && w.nn == 1 {
+		} else if w := seen[f.Hash]; w.no == 1 && w.nn == 1 && (!c.hasTwins(f) || !c.unlike(f, news[w.n])) {
 			cand = append(cand, [2]int{i, w.n})
 		}
 	}
@@ -105,7 +109,7 @@ func (c *comparer) pairUnique(olds, news []*module.Func, depth int) {
 	lo := [2]int{-1, -1}
 	for _, p := range append(chain, [2]int{len(olds), len(news)}) {
 		if p[0]-lo[0] > 1 && p[1]-lo[1] > 1 {
-			c.pairUnique(olds[lo[0]+1:p[0]], news[lo[1]+1:p[1]], depth+1)
+			c.pairUnique(olds[lo[0]+1:p[0]], news[lo[1]+1:p[1]], depth+1, deepest)
 		}
 		lo = p
 	}
@@ -170,33 +174,6 @@ func (c *comparer) stretches(f func(olds, news []*module.Func)) {
 		}
 		lo = p
 	}
-}
-
-// pairInOrder pairs equal bodies that occur equally often on both sides of a
-// stretch, in link order: templates and stubs that differ only by what they
-// refer to. Where the numbers differ, nothing tells which one went.
-func (c *comparer) pairInOrder() {
-	c.stretches(func(olds, news []*module.Func) {
-		group := make(map[[16]byte][2][]*module.Func)
-		for _, f := range olds {
-			g := group[f.Hash]
-			g[0] = append(g[0], f)
-			group[f.Hash] = g
-		}
-		for _, f := range news {
-			g := group[f.Hash]
-			g[1] = append(g[1], f)
-			group[f.Hash] = g
-		}
-		for _, g := range group {
-			if len(g[0]) != len(g[1]) {
-				continue
-			}
-			for i := range g[0] {
-				c.pair(g[0][i], g[1][i])
-			}
-		}
-	})
 }
 
 // alike is the share of the longer body's instructions that two bodies must have

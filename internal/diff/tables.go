@@ -36,6 +36,15 @@ func comparesNumber(in *module.Instr) bool {
 		in.Opcode >= 0x80 && in.Opcode <= 0x83 && in.ModRM>>3&7 == 7)
 }
 
+// compareWith is the number that cmp $number compares with as ja does, without
+// sign: of a byte, 0x80 and up are no negative numbers.
+func compareWith(in *module.Instr) int64 {
+	if in.Opcode == 0x3c || in.Opcode == 0x80 {
+		return int64(uint8(in.Imm))
+	}
+	return in.Imm
+}
+
 // largestIndex is the largest index into the table whose address instruction
 // use takes that the comparison at cmp lets through: not ok when what is
 // compared has nothing to do with the index. Between the two the index may have
@@ -49,7 +58,7 @@ func largestIndex(body []module.Instr, use, cmp int) (most int64, ok bool) {
 	in := &body[cmp]
 	memory := in.Opcode != 0x3c && in.Opcode != 0x3d && in.ModRM>>6 != 3
 	if load == len(body) || load == use+near || memory {
-		return in.Imm, true // nothing is known of the index
+		return compareWith(in), true // nothing is known of the index
 	}
 	compared := byte(0) // rax
 	if in.Opcode != 0x3c && in.Opcode != 0x3d {
@@ -59,7 +68,7 @@ func largestIndex(body []module.Instr, use, cmp int) (most int64, ok bool) {
 	const before = 16 // instructions in front of the comparison
 	for k := load - 1; k >= 0 && k > cmp-before; k-- {
 		if k <= cmp && index == compared {
-			return in.Imm >> shift, true
+			return compareWith(in) >> shift, true
 		}
 		p := &body[k]
 		rm, reg := p.ModRM&7|p.REX&1<<3, p.ModRM>>3&7|p.REX&4<<1

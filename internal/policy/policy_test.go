@@ -114,6 +114,8 @@ var arrows = []struct {
 	{[]string{"internal/module"}, []string{"internal/diff", "internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "a module knows nothing of comparing or patching"},
 	{[]string{"internal/diff"}, []string{"internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "comparing knows nothing of what is made of it"},
 	{[]string{"internal/patch"}, []string{"internal/process", "internal/engine", "internal/host", "internal/plan"}, "a patch knows nothing of processes"},
+	{[]string{"internal/check"}, []string{"internal/diff", "internal/module", "internal/module/cfi", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "a proof shares only the decoder with what it proves"},
+	{[]string{"internal/module", "internal/diff", "internal/patch"}, []string{"internal/check"}, "what is proved does not use the proof"},
 	{[]string{"internal/process"}, []string{"internal/diff", "internal/patch", "internal/engine", "internal/host", "internal/plan"}, "a process knows nothing of patches"},
 	{[]string{"internal/host"}, []string{"internal/diff", "internal/patch", "internal/process", "internal/engine", "internal/plan"}, "the host only looks"},
 	{[]string{"internal/deb"}, []string{"internal/"}, "packages are read without knowing what for"},

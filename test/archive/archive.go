@@ -45,6 +45,11 @@ func Open(ctx context.Context, dir, mirror, release string) (*Archive, error) {
 			return nil, fmt.Errorf("%s is missing: this needs a Debian system with apt and dpkg", program)
 		}
 	}
+	return open(ctx, dir, "deb", mirror, release)
+}
+
+// open prepares a cache of binary packages (deb) or source packages (deb-src).
+func open(ctx context.Context, dir, kind, mirror, release string) (*Archive, error) {
 	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("the archive's keys are missing: apt install debian-archive-keyring (%w)", err)
 	}
@@ -56,7 +61,7 @@ func Open(ctx context.Context, dir, mirror, release string) (*Archive, error) {
 		}
 	}
 	sources := filepath.Join(dir, "apt", "sources.list")
-	text := fmt.Sprintf("deb [signed-by=%[1]s] %[2]s %[3]s main\ndeb [signed-by=%[1]s] %[2]s-security %[3]s-security main\n", keyring, mirror, release)
+	text := fmt.Sprintf("%[1]s [signed-by=%[2]s] %[3]s %[4]s main\n%[1]s [signed-by=%[2]s] %[3]s-security %[4]s-security main\n", kind, keyring, mirror, release)
 	if err := os.WriteFile(sources, []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("write the list of sources: %w", err)
 	}
@@ -159,7 +164,7 @@ func (a *Archive) Libraries(ctx context.Context, deb, dir string) error {
 		if err != nil {
 			return fmt.Errorf("read the dependencies of %s: %w", deb, err)
 		}
-		for _, pkg := range lacking(ctx, string(out)) {
+		for _, pkg := range librariesOf(Lacking(ctx, string(out))) {
 			if seen[pkg] {
 				continue
 			}
@@ -177,9 +182,9 @@ func (a *Archive) Libraries(ctx context.Context, deb, dir string) error {
 	return nil
 }
 
-// lacking lists the library packages in a Depends field that are not
-// installed; of alternatives none of which is installed the first.
-func lacking(ctx context.Context, depends string) []string {
+// Lacking lists the packages in a Depends field that are not installed; of
+// alternatives none of which is installed the first.
+func Lacking(ctx context.Context, depends string) []string {
 	var out []string
 	for clause := range strings.SplitSeq(depends, ",") {
 		var first string
@@ -193,11 +198,15 @@ func lacking(ctx context.Context, depends string) []string {
 			state, _ := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", name).Output()
 			installed = installed || string(state) == "installed"
 		}
-		if !installed && (strings.HasPrefix(first, "lib") || first == "zlib1g") {
+		if !installed && first != "" {
 			out = append(out, first)
 		}
 	}
 	return out
+}
+
+func librariesOf(packages []string) []string {
+	return slices.DeleteFunc(packages, func(p string) bool { return !strings.HasPrefix(p, "lib") && p != "zlib1g" })
 }
 
 // Unpack extracts the files of a package below dir.

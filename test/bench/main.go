@@ -12,13 +12,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"hotpatch/test/archive"
+	"hotpatch/test/machine"
 	"hotpatch/test/tool"
 )
 
@@ -64,7 +64,7 @@ func run(ctx context.Context, s settings) error {
 			return err
 		}
 	}
-	fmt.Printf("%s, %s\n", time.Now().Format(time.DateOnly), machine())
+	fmt.Printf("%s, %s\n", time.Now().Format(time.DateOnly), machine.Name())
 	measurements := []struct {
 		name string
 		run  func(context.Context) error
@@ -79,20 +79,6 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	return nil
-}
-
-// machine says on what was measured.
-func machine() string {
-	processor := "unknown processor"
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(info)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			processor = strings.Trim(name, "\t :\n")
-			break
-		}
-	}
-	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d cores of %s, kernel %s", runtime.NumCPU(), processor, strings.TrimSpace(string(release)))
 }
 
 // openArchive opens the Debian archive once.

@@ -1,10 +1,12 @@
 // Package table writes rows as a Markdown table whose columns line up, so that
-// it reads well in a terminal and in a document.
+// it reads well in a terminal and in a document, and replaces such documents.
 package table
 
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 )
@@ -35,4 +37,25 @@ func Write(w io.Writer, header []string, rows [][]string) error {
 		}
 	}
 	return nil
+}
+
+// Replace writes a document: as a whole, or not at all.
+func Replace(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name())
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Chmod(0o644); err != nil {
+		f.Close()
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
 }
