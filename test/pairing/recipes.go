@@ -36,7 +36,7 @@ var recipes = []recipe{
 	{"cyrus-sasl2", configure + "--disable-static --disable-gssapi && make -j2", []string{"lib/.libs/libsasl2.so.*.*.*"}},
 	{"7zip", `make -j2 -C CPP/7zip/Bundles/Alone2 -f makefile.gcc DISABLE_RAR=1 CFLAGS_ADD="$CFLAGS" LDFLAGS_STATIC="$LDFLAGS" LDFLAGS="$LDFLAGS"`, []string{"CPP/7zip/Bundles/Alone2/_o/7zz"}},
 	{"git", `make -j2 NO_CURL=1 NO_TCLTK=1 NO_GETTEXT=1 NO_PERL=1 NO_PYTHON=1 NO_EXPAT=1 CFLAGS="$CFLAGS" LDFLAGS="$LDFLAGS" git`, []string{"git"}},
-	{"openssl", `CFLAGS= LDFLAGS= ./Configure shared no-tests linux-x86_64 $CFLAGS $LDFLAGS && make -j2 build_libs apps/openssl`, []string{"libcrypto.so.3", "libssl.so.3", "apps/openssl"}},
+	{"openssl", `./Configure shared no-tests linux-x86_64 ${CFLAGS%-fPIE} -fPIC $LDFLAGS && make -j2 build_libs apps/openssl`, []string{"libcrypto.so.3", "libssl.so.3", "apps/openssl"}},
 	{"jbig2dec", configure + "--disable-static && make -j2", []string{".libs/libjbig2dec.so.*.*.*"}},
 	{"wolfssl", configure + "--disable-static && make -j2", []string{"src/.libs/libwolfssl.so.*.*.*"}},
 	{"tiff", configure + "--disable-static && make -j2", []string{"libtiff/.libs/libtiff.so.*.*.*", "tools/.libs/tiffcrop", "tools/.libs/tiff2pdf"}},
