@@ -89,8 +89,8 @@ func TestReport(t *testing.T) {
 		{Source: "bad", Old: "1-1", New: "2-1", Files: []*file{f(timedOut, "longer"), f(crashed, "panic"), f(failed, "odd"), cycle, check}},
 		{Source: "lost", Old: "1-1", New: "1-2", Error: "fetch"},
 	}}
-	if of, whole := rep.shares(); of != 3 || whole != 1 { // lost counts: nothing may be hidden
-		t.Errorf("%d of %d, want 1 of 3", whole, of)
+	if of, whole, live := rep.shares(); of != 3 || whole != 1 || live != 0 { // lost counts: nothing may be hidden
+		t.Errorf("%d of %d, %d live, want 1 of 3, 0 live", whole, of, live)
 	}
 	var text strings.Builder
 	if err := rep.write(&text); err != nil {

@@ -82,17 +82,23 @@ that has the baseline loaded and out again.
 
 // shares counts the sources that a process should survive without a restart:
 // no new upstream version, changed code; and those of them all of whose files
-// are patchable or unchanged.
-func (rep *report) shares() (of, whole int) {
+// are patchable or unchanged; and those of them whose every patch went in and
+// out.
+func (rep *report) shares() (of, whole, live int) {
 	for _, r := range rep.results {
 		if v := r.verdict(); r.sameUpstream() && v != string(diff.Unchanged) {
 			of++
 			if v == string(diff.Patchable) {
 				whole++
+				if !slices.ContainsFunc(r.Files, func(f *file) bool {
+					return f.Build.Verdict == string(diff.Patchable) && f.Live.State != cycled
+				}) {
+					live++
+				}
 			}
 		}
 	}
-	return of, whole
+	return of, whole, live
 }
 
 func (rep *report) writeTotals(w io.Writer) error {
@@ -115,9 +121,9 @@ func (rep *report) writeTotals(w io.Writer) error {
 			changed += f.Build.Functions.Changed + f.Build.Functions.Added
 		}
 	})
-	of, whole := rep.shares()
-	fmt.Fprintf(w, "**%d of %d sources** (%s) that have changed code and no new upstream version are patchable as a whole; the aim is 60 %%.\n\n",
-		whole, of, percent(whole, of))
+	of, whole, live := rep.shares()
+	fmt.Fprintf(w, "**%d of %d sources** (%s) that have changed code and no new upstream version are patchable as a whole; the aim is 60 %%.\n"+
+		"Of %d of them every module went into a process and out again.\n\n", whole, of, percent(whole, of), live)
 	fmt.Fprintf(w, "%d sources, %d programs and libraries in both builds, %d of them differ; %d functions in the patches; %d MiB fetched.\n\n",
 		len(rep.results), elfs, differ, changed, fetched>>20)
 	var rows [][]string

@@ -46,9 +46,7 @@ var recipes = []recipe{
 	{"cpio", configure + "--disable-nls && make -j2", []string{"src/cpio"}},
 	{"giflib", `make CFLAGS="$CFLAGS -fPIC -std=gnu99" LDFLAGS="$LDFLAGS" libgif.so giftool`, []string{"libgif.so*", "giftool"}},
 	{"libexif", configure + "--disable-static --disable-nls && make -j2", []string{"libexif/.libs/libexif.so.*.*.*"}},
-	{"libsndfile", configure + "--disable-static --disable-external-libs && make -j2", []string{"src/.libs/libsndfile.so.*.*.*"}},
 	{"file", configure + "--disable-static && make -j2", []string{"src/.libs/libmagic.so.*.*.*", "src/.libs/file"}},
-	{"zlib", `CFLAGS="$CFLAGS -fPIC" ./configure --shared && make -j2`, []string{"libz.so.*.*.*"}},
 	{"libtasn1-6", configure + "--disable-static --disable-doc && make -j2", []string{"lib/.libs/libtasn1.so.*.*.*"}},
 	{"patch", configure + "--disable-nls && make -j2", []string{"src/patch"}},
 }
