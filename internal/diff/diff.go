@@ -165,6 +165,7 @@ func (c *comparer) settle() {
 		c.pairNamed()
 		c.pairInOrder()
 		c.pairSimilar()
+		c.pairMoved()
 		if len(c.toNew) == n {
 			break
 		}

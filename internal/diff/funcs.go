@@ -202,7 +202,7 @@ func (c *comparer) pairNamed() {
 			continue
 		}
 		for n := range named.funcs[o] {
-			if len(named.funcsBack[n]) == 1 && (c.likeness(o, n) > alike || c.sameLandmarks(o, n)) {
+			if len(named.funcsBack[n]) == 1 && max(c.likeness(o, n), c.landmarks(o, n)) > alike {
 				c.pair(o, n)
 			}
 		}
@@ -254,11 +254,12 @@ func (c *comparer) likeness(o, n *module.Func) float64 {
 	return float64(common) / float64(long)
 }
 
-// sameLandmarks reports whether two bodies refer to mostly the same things in the
-// same order, texts, imports, paired functions and variables: a compiler that
-// gives other registers changes every instruction, but not those.
-func (c *comparer) sameLandmarks(o, n *module.Func) bool {
-	const least = 8 // landmarks; with fewer, chance plays a part
+// landmarks is the share of what two bodies refer to, texts, imports, paired
+// functions and variables, that both refer to in the same order, of the longer
+// list: a compiler that gives other registers changes every instruction, but
+// not those. It is 0 where so few are common that chance could play a part.
+func (c *comparer) landmarks(o, n *module.Func) float64 {
+	const least = 8
 	of := func(m *module.Module, f *module.Func, old bool) []uint64 {
 		var out []uint64
 		for i := range f.Refs {
@@ -268,11 +269,70 @@ func (c *comparer) sameLandmarks(o, n *module.Func) bool {
 		}
 		return out
 	}
+	if o.Opaque || n.Opaque || len(o.Refs) < least || len(n.Refs) < least {
+		return 0
+	}
 	a, b := of(c.Old, o, true), of(c.New, n, false)
 	common := 0
 	alignKeys(a, b, 0, 0, 0, func(int, int) { common++ })
-	longer := max(len(a), len(b))
-	return common >= least && float64(common) > alike*float64(longer)
+	if common < least {
+		return 0
+	}
+	return float64(common) / float64(max(len(a), len(b)))
+}
+
+// pairMoved pairs changed bodies, wherever they lie, that have many
+// landmarks in common, one of them a rare one, when no other function without a
+// counterpart comes near.
+func (c *comparer) pairMoved() {
+	var olds, news []*module.Func
+	for _, f := range c.Old.Funcs {
+		if c.toNew[f] == nil {
+			olds = append(olds, f)
+		}
+	}
+	for _, f := range c.New.Funcs {
+		if c.toOld[f] == nil {
+			news = append(news, f)
+		}
+	}
+	if len(olds)*len(news) > 10000 { // another compiler's build
+		return
+	}
+	oldBest, newBest := make(map[*module.Func]best), make(map[*module.Func]best)
+	for _, o := range olds {
+		for _, n := range news {
+			s := c.landmarks(o, n)
+			oldBest[o], newBest[n] = oldBest[o].with(n, s), newBest[n].with(o, s)
+		}
+	}
+	for _, o := range olds {
+		if n := oldBest[o].certain(); n != nil && newBest[n].certain() == o && c.shareEvidence(o, n) {
+			c.pair(o, n)
+		}
+	}
+}
+
+// best is the likeliest counterpart of a function.
+type best struct {
+	f        *module.Func
+	top, two float64 // of the best and of the second
+}
+
+func (b best) with(f *module.Func, score float64) best {
+	if score > b.top {
+		return best{f, score, b.top}
+	}
+	return best{b.f, b.top, max(b.two, score)}
+}
+
+// certain is the function when no other comes near.
+func (b best) certain() *module.Func {
+	const enough, ahead = 0.4, 2
+	if b.top > enough && b.top > ahead*b.two {
+		return b.f
+	}
+	return nil
 }
 
 var seed = maphash.MakeSeed()

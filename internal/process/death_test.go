@@ -57,7 +57,13 @@ func trace(pid, steps int) error {
 			}
 		}
 		for i := 0; ; i++ {
-			_, err := tr.Borrow(tids[i%len(tids)], g, time.Second, func(call Call) error {
+			if os.Getenv("TRACER_SENDS") != "" {
+				if _, err := sendUntilBack(tr, tids[i%len(tids)], g, unix.SYS_GETPID); err != nil && !errors.Is(err, ErrNoThread) {
+					return err
+				}
+				continue
+			}
+			_, err := tr.Borrow(tids[i%len(tids)], g, 10*time.Second, func(call Call) error {
 				for range 2 {
 					if got, err := call(unix.SYS_GETPID); err != nil || int(got) != pid {
 						return fmt.Errorf("getpid = %d, %w", got, err)
@@ -76,6 +82,25 @@ func tracer(pid, steps int) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "TRACER_PID="+strconv.Itoa(pid), "TRACER_STEPS="+strconv.Itoa(steps))
 	return cmd
+}
+
+// TestSenderDies kills the tracer of threads that are sent.
+func TestSenderDies(t *testing.T) {
+	t.Setenv("TRACER_SENDS", "1")
+	prog := build(t, "check.c")
+	for _, mode := range [][2]string{{"calls", "13"}, {"busy", "1"}} {
+		t.Run(mode[0]+mode[1], func(t *testing.T) {
+			g := run(t, prog, mode[0], mode[1])
+			for steps := 1; steps <= 9; steps++ { // three a thread
+				out, err := tracer(g.cmd.Process.Pid, steps).CombinedOutput()
+				if err == nil {
+					t.Fatalf("tracer did not die: %s", out)
+				}
+				t.Logf("%s", out)
+				g.alive()
+			}
+		})
+	}
 }
 
 func TestTracerDies(t *testing.T) {

@@ -123,7 +123,7 @@ func TestStop(t *testing.T) {
 			incomplete := 0
 			err = p.Trace(func(tr *Tracer) error {
 				for range 50 {
-					if err := tr.Stop(time.Second); err != nil {
+					if err := tr.Stop(10 * time.Second); err != nil {
 						return err
 					}
 					if got := len(tr.Threads()); got != atoi(c.n) {
@@ -140,7 +140,7 @@ func TestStop(t *testing.T) {
 						}
 					}
 					tr.Resume()
-					if err := tr.Stop(time.Second); err != nil {
+					if err := tr.Stop(10 * time.Second); err != nil {
 						return err
 					}
 					if _, ok := u.Inside(tr.Threads(), []Range{{1, 2}}, nil); !ok {
@@ -197,7 +197,7 @@ func TestBorrow(t *testing.T) {
 			err = p.Trace(func(tr *Tracer) error {
 				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 					for _, tid := range tids {
-						d, err := tr.Borrow(tid, gad, 50*time.Millisecond, func(call Call) error {
+						d, err := tr.Borrow(tid, gad, 500*time.Millisecond, func(call Call) error {
 							for range 2 {
 								if pid, err := call(unix.SYS_GETPID); err != nil || int(pid) != p.Pid {
 									t.Errorf("getpid = %d, %v; want %d", pid, err, p.Pid)

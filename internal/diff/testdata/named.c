@@ -1,5 +1,6 @@
 // cc: gcc -O2 -fPIC -shared
 // REWRITTEN: patchable setup handle
+// UNNAMED: patchable setup handle
 // REPLACED: refused unpaired-function
 // A callback that only a changed function names, and that the compiler gives
 // other registers and another place.
@@ -20,7 +21,7 @@ __attribute__((noipa)) static int answer(const char *name, long n);
 	if (!strchr(copy, ':')) { puts("it has no colon"); free(copy); return -4; } \
 	long sum = atol(copy); puts("the sum follows"); \
 	free(copy);
-#ifndef REWRITTEN
+#if !defined REWRITTEN && !defined UNNAMED
 __attribute__((noipa)) static int handle(const char *name, long n) {
 #define EXTRA 1
   BODY
@@ -28,7 +29,7 @@ __attribute__((noipa)) static int handle(const char *name, long n) {
 }
 #endif
 int other(int x) { puts("another function"); return x * 3; }
-#ifdef REWRITTEN
+#if defined REWRITTEN || defined UNNAMED
 __attribute__((noipa)) static int handle(const char *name, long n) {
   long a = strlen(name), b = a * n, c = a ^ n;
 #undef EXTRA
@@ -43,6 +44,9 @@ __attribute__((noipa)) static int answer(const char *name, long n) { return n > 
 void setup(struct ops *o, int level) {
 #ifdef REPLACED
   o->handle = answer;
+#elif defined UNNAMED
+  extern void enter(int, int, struct ops *, int (*)(const char *, long));
+  enter(1, 2, o, handle);
 #else
   o->handle = handle;
 #endif
