@@ -37,7 +37,6 @@ var recipes = []recipe{
 	{"7zip", `make -j2 -C CPP/7zip/Bundles/Alone2 -f makefile.gcc DISABLE_RAR=1 CFLAGS_ADD="$CFLAGS" LDFLAGS_STATIC="$LDFLAGS" LDFLAGS="$LDFLAGS"`, []string{"CPP/7zip/Bundles/Alone2/_o/7zz"}},
 	{"git", `make -j2 NO_CURL=1 NO_TCLTK=1 NO_GETTEXT=1 NO_PERL=1 NO_PYTHON=1 NO_EXPAT=1 CFLAGS="$CFLAGS" LDFLAGS="$LDFLAGS" git`, []string{"git"}},
 	{"openssl", `./Configure shared no-tests linux-x86_64 ${CFLAGS%-fPIE} -fPIC $LDFLAGS && make -j2 build_libs apps/openssl`, []string{"libcrypto.so.3", "libssl.so.3", "apps/openssl"}},
-	{"jbig2dec", configure + "--disable-static && make -j2", []string{".libs/libjbig2dec.so.*.*.*"}},
 	{"wolfssl", configure + "--disable-static && make -j2", []string{"src/.libs/libwolfssl.so.*.*.*"}},
 	{"tiff", configure + "--disable-static && make -j2", []string{"libtiff/.libs/libtiff.so.*.*.*", "tools/.libs/tiffcrop", "tools/.libs/tiff2pdf"}},
 	{"less", configure + "&& make -j2", []string{"less"}},
