@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -12,34 +11,41 @@ import (
 
 // Read fills b from memory at a, whatever the protection of the pages.
 func (p *Process) Read(a Addr, b []byte) error {
-	for done := 0; done < len(b); {
-		n, err := p.mem.ReadAt(b[done:], int64(a)+int64(done))
-		if n == 0 {
-			if errors.Is(err, io.EOF) {
-				err = ErrExited
-			}
-			return fmt.Errorf("read %d bytes at %v of process %d: %w", len(b), a, p.Pid, gone(err))
-		}
-		done += n
+	n, err := p.transfer(unix.SYS_PREAD64, a, b)
+	if n < len(b) {
+		return fmt.Errorf("read %d bytes at %v of process %d: %w", len(b), a, p.Pid, err)
 	}
 	return nil
 }
 
 // Write puts b into memory at a, whatever the protection of the pages, but
 // where the kernel forbids it (proc_mem.restrict_foll_force=, Linux 6.12):
-// Held.Write then has another way.
+// Tracer.Write then has another way.
 func (p *Process) Write(a Addr, b []byte) error {
-	for done := 0; done < len(b); {
-		n, err := p.mem.WriteAt(b[done:], int64(a)+int64(done))
-		if n == 0 {
-			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = ErrExited
-			}
-			return fmt.Errorf("write %d bytes at %v of process %d: %w", len(b), a, p.Pid, gone(err))
-		}
-		done += n
+	n, err := p.transfer(unix.SYS_PWRITE64, a, b)
+	if n < len(b) {
+		return fmt.Errorf("write %d bytes at %v of process %d: %w", len(b), a, p.Pid, err)
 	}
 	return nil
+}
+
+// transfer reads or writes /proc/PID/mem by raw system calls: the Go scheduler
+// must not take the processor away while threads are held. It returns how many
+// bytes it got through before the error.
+func (p *Process) transfer(nr uintptr, a Addr, b []byte) (done int, err error) {
+	for done < len(b) {
+		n, _, e := unix.RawSyscall6(nr, uintptr(p.memFD), uintptr(unsafe.Pointer(&b[done])), uintptr(len(b)-done), uintptr(a)+uintptr(done), 0, 0)
+		switch {
+		case e == unix.EINTR:
+		case e != 0:
+			return done, gone(e)
+		case n == 0: // of an address space that is no more
+			return done, ErrExited
+		default:
+			done += int(n)
+		}
+	}
+	return done, nil
 }
 
 // Word reads the 8-byte word at a.

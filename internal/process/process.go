@@ -50,6 +50,7 @@ type Process struct {
 	ID
 	pidfd, dir, task int
 	mem              *os.File
+	memFD            int // of mem
 	cache            *Cache
 	scratch          []byte // of Tids
 	kept             struct {
@@ -91,7 +92,7 @@ func (p *Process) open() (err error) {
 	if err != nil {
 		return err
 	}
-	p.mem = os.NewFile(uintptr(m), name+"/mem")
+	p.mem, p.memFD = os.NewFile(uintptr(m), name+"/mem"), m
 	st, err := p.Stat(0)
 	if err != nil {
 		return err
@@ -123,12 +124,19 @@ func (p *Process) Alive() bool {
 	}
 	// A process that ends gives up its memory some time before it is a zombie;
 	// reading what is not mapped is an error of memory that is still there.
-	var b [1]byte
-	if n, err := unix.Pread(int(p.mem.Fd()), b[:], 0); n == 0 && err == nil {
+	if !p.hasMemory(0) {
 		return false
 	}
 	st, err := p.Stat(0)
 	return err == nil && !st.ended() || p.mainEnded()
+}
+
+// hasMemory reports whether the address space is still the one that Open found;
+// a is any address.
+func (p *Process) hasMemory(a Addr) bool {
+	var b [1]byte
+	_, err := p.transfer(unix.SYS_PREAD64, a, b[:])
+	return !errors.Is(err, ErrExited)
 }
 
 // mainEnded reports whether the main thread alone has ended. While a whole

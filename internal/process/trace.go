@@ -191,7 +191,7 @@ func (t *Tracer) Stop(budget time.Duration) error {
 		t.threads = make([]Thread, 0, 2*len(tids)+16)
 	}
 	err = t.stopAll(tids, budget)
-	if err == nil && !t.sameProgram() {
+	if err == nil && (len(t.threads) == 0 || !t.p.hasMemory(Addr(t.threads[0].Regs.Rip))) {
 		err = ErrExited
 	}
 	if err != nil {
@@ -208,17 +208,6 @@ func (t *Tracer) reset() {
 	t.begun = now()
 }
 
-// sameProgram reports whether the address space is still the one that Open
-// found: the descriptor of a former one reads nothing.
-func (t *Tracer) sameProgram() bool {
-	if len(t.threads) == 0 {
-		return false
-	}
-	var b [1]byte
-	n, err := unix.Pread(int(t.p.mem.Fd()), b[:], int64(t.threads[0].Regs.Rip))
-	return n == 1 || err != nil // an error (a bad address) comes from a living address space
-}
-
 // stopAll holds the listed threads and whatever they start meanwhile.
 func (t *Tracer) stopAll(tids []int, budget time.Duration) error {
 	first := true
@@ -228,9 +217,8 @@ func (t *Tracer) stopAll(tids []int, budget time.Duration) error {
 			return err
 		}
 		if first {
-			realTime(true)
-			t.begun, first = now(), false
-			t.dog.start(watch)
+			t.approach(t.p.Pid)
+			first = false
 		}
 		for i := from; i < len(t.threads); i++ {
 			if th := &t.threads[i]; ptrace(unix.PTRACE_INTERRUPT, th.Tid, 0, 0) != 0 {
@@ -372,10 +360,7 @@ func (t *Tracer) StopOne(tid int, budget time.Duration) error {
 	if t.threads[0].dead {
 		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
 	}
-	realTime(true) // before it is on the thread's processor, where it must not wait
-	t.dog.start(watch)
-	t.sitBy(tid)
-	t.begun = now()
+	t.approach(tid)
 	ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
 	if err := t.await(0, budget); err != nil {
 		t.Resume()
@@ -386,6 +371,14 @@ func (t *Tracer) StopOne(tid int, budget time.Duration) error {
 		return fmt.Errorf("stop thread %d: %w", tid, ErrExited)
 	}
 	return nil
+}
+
+// approach is what comes right before threads are interrupted.
+func (t *Tracer) approach(tid int) {
+	realTime(true) // before it is on the thread's processor, where it must not wait
+	t.dog.start(watch)
+	t.sitBy(tid)
+	t.begun = now()
 }
 
 // sitBy moves the tracer to the processor of the thread that it is about to
