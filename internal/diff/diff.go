@@ -125,6 +125,7 @@ type comparer struct {
 	lines    map[*module.Func]bool
 	targets  []module.Addr // see codeTargets
 	growths  []growth
+	flows    map[*module.Func]*flow
 }
 
 // Compare pairs two builds of one module and judges the difference. An error

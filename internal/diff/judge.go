@@ -230,6 +230,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	}
 	c.judgeLayout(o, n)
 	c.judgeOrder(o, n)
+	c.judgeSwaps(o, n)
 	c.judgeWidths(o, n)
 	c.judgeStrides(o, n)
 	c.judgeTLSSlots(o, n)

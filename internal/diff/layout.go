@@ -70,7 +70,7 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 	// Two fields that changed places: every offset is used as often as before,
 	// but not by the same instructions.
 	swapped := func(p, q *module.Instr) bool {
-		return keys[p.Key] < 0 && keys[q.Key] > 0 && shift[p.Disp-q.Disp][q.Disp]
+		return keys[p.Key] < 0 && keys[q.Key] > 0 && shift[p.Disp-q.Disp][q.Disp] && !c.sameUse(o, n, p.Disp, q.Disp)
 	}
 	for _, m := range moved {
 		p, q := m[0], m[1]
