@@ -35,6 +35,9 @@ const (
 	ConstantData           Code = "constant-data-changed"
 	TLSLayout              Code = "tls-layout"
 	Constructor            Code = "constructor-changed"
+	LiveValue              Code = "live-value-changed"
+	Signature              Code = "signature-changed"
+	LockProtocol           Code = "lock-protocol"
 	ConflictingPairs       Code = "conflicting-pairing"
 	UnpairedData           Code = "unpaired-data"
 	UnpairedFunction       Code = "unpaired-function"
@@ -68,6 +71,9 @@ type Change struct {
 	Old *module.Func // nil: added
 	New *module.Func
 	Why string
+	// Locks says that it takes or gives back other locks, or in another order,
+	// so that old and new code must not run at the same time.
+	Locks bool
 }
 
 // Result is what a comparison found.
@@ -126,6 +132,9 @@ type comparer struct {
 	targets  []module.Addr // see codeTargets
 	growths  []growth
 	flows    map[*module.Func]*flow
+	written  map[int64]map[[2]int64]string // offsets: numbers that are stored there, and what they become
+	asked    map[int64]map[[2]int64]module.Addr
+	atStart  map[*module.Func]bool
 }
 
 // Compare pairs two builds of one module and judges the difference. An error
@@ -141,7 +150,8 @@ func Compare(old, new *module.Module) (*Result, error) {
 	}
 	c := &comparer{
 		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
-		bodies: make(map[*module.Func][]module.Instr),
+		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
+		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
 	}
 	c.pairFuncs()
 	c.settle()

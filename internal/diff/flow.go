@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"slices"
 
 	"hotpatch/internal/module"
@@ -17,9 +18,12 @@ type value struct {
 	leaves []int64
 	num    int64 // when isNum
 	isNum  bool
-	static bool   // an address in the module, plus something
-	vague  bool   // not all of what it is made of is known
-	lanes  []lane // what a vector register was put together from
+	nums   []int64
+	static bool        // an address in the module, plus something
+	object module.Addr // which; where the baseline keeps it
+	loaded module.Addr // a static object that was read for it
+	vague  bool        // not all of what it is made of is known
+	lanes  []lane      // what a vector register was put together from
 }
 
 // A lane is one element of a vector register.
@@ -37,17 +41,17 @@ type sink struct {
 	hash   uint64
 	shape  uint64
 	leaves []int64
-	field  int64 // offset that is stored to or compared, when isField
-	num    int64 // number that is stored or compared, when isNum
+	field  int64 // offset that is stored to, when fielded
+	num    int64 // number that is stored, when isNum
 	size   uint8
-	static module.Addr // the static object that is stored to
+	object module.Addr // the static object that is stored to
+	nums   []int64
 	isNum  bool
 	fielded,
 	update, // it stores what it computes from what was there
 	vague bool
-	op    byte
-	value value
-	at    module.Addr
+	op byte // or, and, xor with a number: 1, 4, 6
+	at module.Addr
 }
 
 type sinkKind uint8
@@ -59,23 +63,30 @@ const (
 	sinkReturn
 )
 
-// A flow follows values through one body, in the order of its instructions: a
-// place that a jump leads to takes over the values from before it or from the
-// first jump to it. That is not exact where ways join, but the same for both builds.
+// A site is a call.
+type site struct {
+	callee module.Addr // 0: by a pointer
+	first  value       // argument
+	intact [6]bool     // parameters of the caller that are still in their registers
+	at     module.Addr
+}
+
+// A flow follows values through one body, along its jumps and through each
+// instruction once: what a loop carries back to its start is left out. That is
+// not exact, but the same for both builds.
 type flow struct {
-	c     *comparer
-	m     *module.Module
-	f     *module.Func
-	old   bool
-	regs  [32]value // general registers, then vector registers
-	stack map[int64]value
-	rsp   int64
+	c   *comparer
+	m   *module.Module
+	f   *module.Func
+	old bool
+	state
+	sites []site
 	calls map[uint64]uint64 // of each function, so far
 	cond  byte              // what is asked next of the flags
 	sinks []sink
-	saved map[module.Addr][32]value
-	live  [16]bool // argument registers that were written
-	args  [16]bool // argument registers that were read before
+	args  [16]bool // argument registers that were read before that
+	// handed are, by callee, the numbers of the last parameter that was set.
+	handed map[module.Addr][]int
 }
 
 // mix combines two hashes (splitmix64's finisher).
@@ -92,16 +103,23 @@ func opaque(tag, n uint64) value {
 }
 
 func number64(n int64) value {
-	return value{hash: mix(11, uint64(n)), shape: mix(11, 0), num: n, isNum: true}
+	return value{hash: mix(11, uint64(n)), shape: mix(11, 0), num: n, isNum: true, nums: []int64{n}}
 }
 
 func combine(op uint64, vs ...value) value {
 	out := value{hash: mix(op, 1), shape: mix(op, 2)}
 	for _, v := range vs {
 		out.hash, out.shape = mix(out.hash, v.hash), mix(out.shape, v.shape)
-		out.leaves = append(out.leaves, v.leaves...)
+		out.leaves, out.nums = append(out.leaves, v.leaves...), append(out.nums, v.nums...)
+		if out.object == 0 {
+			out.object = v.object
+		}
+		if out.loaded == 0 {
+			out.loaded = v.loaded
+		}
 		out.static, out.vague = out.static || v.static, out.vague || v.vague
 	}
+	out.nums = out.nums[:min(len(out.nums), maxLeaves)]
 	if len(out.leaves) > maxLeaves {
 		out.leaves, out.vague = out.leaves[:maxLeaves], true
 	}
@@ -110,10 +128,15 @@ func combine(op uint64, vs ...value) value {
 
 // commute combines two values whose order does not matter.
 func commute(op uint64, a, b value) value {
-	if a.hash > b.hash || a.hash == b.hash && slices.Compare(a.leaves, b.leaves) > 0 {
+	if order(&a, &b) > 0 {
 		a, b = b, a
 	}
 	return combine(op, a, b)
+}
+
+// order compares two operands, the numbers in them last.
+func order(a, b *value) int {
+	return cmp.Or(cmp.Compare(a.shape, b.shape), slices.Compare(a.leaves, b.leaves), slices.Compare(a.nums, b.nums))
 }
 
 const (
@@ -126,6 +149,7 @@ const (
 	tagAddress
 	tagCond
 	tagFrame
+	tagEither
 )
 
 // follow runs through a body and returns where its values take effect.
@@ -133,26 +157,9 @@ func (c *comparer) follow(m *module.Module, f *module.Func) *flow {
 	if w, ok := c.flows[f]; ok {
 		return w
 	}
-	body := c.body(m, f)
-	w := &flow{c: c, m: m, f: f, old: m == c.Old, stack: make(map[int64]value), saved: make(map[module.Addr][32]value)}
-	for i := range w.regs {
-		w.regs[i] = opaque(tagArg, uint64(i))
-	}
-	w.regs[4] = opaque(tagFrame, 0)
-	falls := true
-	for i := range body {
-		in := &body[i]
-		if s, ok := w.saved[in.At]; ok && !falls {
-			w.regs = s
-		}
-		w.cond = condition(body[i+1:])
-		w.step(in)
-		falls = in.Kind != x86.Jmp && in.Kind != x86.Ret && in.Kind != x86.JmpInd && in.Kind != x86.Trap
-	}
-	if c.flows == nil {
-		c.flows = make(map[*module.Func]*flow)
-	}
+	w := &flow{c: c, m: m, f: f, old: m == c.Old, calls: make(map[uint64]uint64), handed: make(map[module.Addr][]int)}
 	c.flows[f] = w
+	w.run(c.body(m, f))
 	return w
 }
 
@@ -191,7 +198,7 @@ func (w *flow) place(in *module.Instr) place {
 	if !in.HasSIB {
 		b := w.read(rm)
 		if rm == 5 && b.hash == opaque(tagFrame, 0).hash {
-			return place{base: b, disp: in.Disp, frame: true}
+			return place{base: b, disp: in.Disp + 1<<40, frame: true} // apart from those off rsp
 		}
 		return place{base: b, disp: in.Disp}
 	}
@@ -202,9 +209,9 @@ func (w *flow) place(in *module.Instr) place {
 		v = number64(0)
 	case base == 4:
 		if index == 4 {
-			return place{base: w.regs[4], disp: in.Disp + w.rsp, frame: true}
+			return place{base: *w.regs[4], disp: in.Disp + w.rsp, frame: true}
 		}
-		v = w.regs[4]
+		v = *w.regs[4]
 	default:
 		v = w.read(base)
 	}
@@ -221,10 +228,10 @@ func (w *flow) name(t module.Addr) value {
 	var h uint64 = 1
 	switch {
 	case v.static && w.old:
-		h = uint64(t)
+		h, v.object = uint64(t), t
 	case v.static:
 		if o, ok := w.c.data.Old(t); ok {
-			h = uint64(o)
+			h, v.object = uint64(o), o
 		}
 	case s != nil:
 		for _, ch := range []byte(w.c.key(w.m, t, w.old)) {
@@ -240,15 +247,19 @@ func (w *flow) read(r byte) value {
 	if r < 16 && !w.live[r] {
 		w.args[r] = true
 	}
-	return w.regs[r]
+	return *w.regs[r]
 }
+
+func (w *flow) set(r byte, v value) { w.regs[r] = &v }
+
+func (w *flow) push(v value) { w.stack[w.rsp] = &v }
 
 func (w *flow) write(r byte, v value) {
 	if r < 16 {
 		w.live[r] = true
 	}
 	if r != 4 {
-		w.regs[r] = v
+		w.regs[r] = &v
 	}
 }
 
@@ -256,7 +267,7 @@ func (w *flow) write(r byte, v value) {
 func (w *flow) load(in *module.Instr, p place) value {
 	if p.frame {
 		if v, ok := w.stack[p.disp]; ok {
-			return v
+			return *v
 		}
 		return opaque(tagStack, 0)
 	}
@@ -265,11 +276,11 @@ func (w *flow) load(in *module.Instr, p place) value {
 			return b[0].value
 		}
 		v := combine(mix(tagLoad, uint64(in.MemSize)), p.base)
-		v.static = false
+		v.static, v.object, v.loaded = false, 0, p.base.object
 		return v
 	}
 	v := combine(mix(tagLoad, uint64(in.MemSize)), p.base)
-	v.static = false
+	v.static, v.object, v.loaded = false, 0, p.base.object
 	v.leaves = append(slices.Clone(v.leaves), p.disp)
 	return v
 }
@@ -300,12 +311,13 @@ func (w *flow) constant(a module.Addr, size uint8) []lane {
 // neighbours at once.
 func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 	if p.frame {
-		w.stack[p.disp] = v
+		w.stack[p.disp] = &v
 		return
 	}
 	one := func(v value, disp int64, size uint8) {
-		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, static: p.static, value: v, vague: v.vague || p.base.vague}
-		s.fielded = p.static == 0
+		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
+		s.fielded = !p.base.static
+		s.update = v.loaded != 0 && v.loaded == s.object
 		s.hash = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.hash), v.hash)
 		s.shape = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.shape), v.shape)
 		if p.static == 0 {
@@ -339,40 +351,63 @@ func (w *flow) compare(in *module.Instr, op byte, a, b value, size uint8) {
 	x, y, cond := a, b, w.cond
 	ordered := cond == 2 || cond == 6 || cond == 12 || cond == 14
 	switch {
-	case op == 7 && ordered && (a.hash > b.hash || a.hash == b.hash && (cond == 6 || cond == 14)):
+	case op == 7 && ordered && (a.shape > b.shape || a.shape == b.shape && (cond == 6 || cond == 14)):
 		x, y, cond = b, a, map[byte]byte{2: 6, 6: 2, 12: 14, 14: 12}[cond]
-	case !ordered && (a.hash > b.hash || a.hash == b.hash && slices.Compare(a.leaves, b.leaves) > 0):
+	case !ordered && order(&a, &b) > 0:
 		x, y = b, a
 	}
 	v := combine(mix(mix(tagCond, uint64(op)), uint64(cond)), x, y)
-	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, at: in.At, op: op, size: size, num: b.num, isNum: b.isNum, vague: v.vague}
-	if len(a.leaves) == 1 {
-		s.field, s.fielded = a.leaves[0], true
-	}
+	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, at: in.At, op: op, size: size, nums: v.nums, vague: v.vague}
 	w.sinks = append(w.sinks, s)
+}
+
+// destination is where a call to a leads: a stub or a slot may lead back into
+// the module.
+func destination(m *module.Module, a module.Addr) module.Addr {
+	slot, ok := m.Stub(a)
+	if !ok {
+		slot = a
+	}
+	if r, ok := m.RelocAt(slot); ok {
+		if to, ok := r.Leads(); ok {
+			return to
+		}
+	}
+	return a
 }
 
 // call notes the arguments that were set since the last call, and forgets
 // what a call may overwrite (psABI 3.2.1).
 func (w *flow) call(in *module.Instr, callee value, set bool) {
-	for i, r := range []byte{7, 6, 2, 1, 8, 9} {
-		v := w.regs[r]
+	last := 0
+	st := site{first: *w.regs[7], at: in.At}
+	for i, r := range parameters {
+		if st.intact[i] = !w.live[r]; !st.intact[i] && w.regs[r].hash != opaque(tagResult, uint64(r)).hash {
+			last = i + 1
+		}
+	}
+	if in.Relative() {
+		st.callee = destination(w.m, module.Addr(in.Target(uint64(in.At))))
+	}
+	w.sites = append(w.sites, st)
+	w.handed[st.callee] = append(w.handed[st.callee], last)
+	for i, r := range parameters {
+		v := *w.regs[r]
 		if !set || !w.live[r] || v.hash == opaque(tagResult, uint64(r)).hash {
 			continue
 		}
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
-		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), shape: mix(h, v.shape), leaves: v.leaves, at: in.At, vague: v.vague})
+		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 	}
 	for _, r := range []byte{0, 1, 2, 6, 7, 8, 9, 10, 11} {
-		w.regs[r], w.live[r] = opaque(tagResult, uint64(r)), true
-	}
-	if w.calls == nil {
-		w.calls = make(map[uint64]uint64)
+		w.set(r, opaque(tagResult, uint64(r)))
+		w.live[r] = true
 	}
 	w.calls[callee.hash]++
-	w.regs[0] = combine(mix(tagResult, w.calls[callee.hash]), callee, opaque(tagResult, 0))
-	w.regs[0].leaves, w.regs[0].static = nil, false
-	for r := 16; r < 32; r++ {
-		w.regs[r] = opaque(tagResult, uint64(r))
+	v := combine(mix(tagResult, w.calls[callee.hash]), callee, opaque(tagResult, 0))
+	v.leaves, v.static = nil, false
+	w.set(0, v)
+	for r := byte(16); r < 32; r++ {
+		w.set(r, opaque(tagResult, uint64(r)))
 	}
 }

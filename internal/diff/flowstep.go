@@ -18,9 +18,6 @@ func (w *flow) step(in *module.Instr) {
 		return
 	case x86.Jmp, x86.Jcc:
 		t := module.Addr(in.Target(uint64(in.At)))
-		if _, ok := w.saved[t]; !ok && t > in.At && w.f.Contains(t) {
-			w.saved[t] = w.regs
-		}
 		if in.Kind == x86.Jmp && !w.f.Contains(t) { // a tail call
 			w.call(in, w.name(t), true)
 		}
@@ -30,8 +27,8 @@ func (w *flow) step(in *module.Instr) {
 		return
 	case x86.Ret:
 		for _, r := range []int{0, 16} {
-			v := w.regs[r]
-			w.sinks = append(w.sinks, sink{kind: sinkReturn, hash: mix(sinkReturnTag, v.hash), shape: mix(sinkReturnTag, v.shape), leaves: v.leaves, at: in.At, value: v, vague: v.vague})
+			v := *w.regs[r]
+			w.sinks = append(w.sinks, sink{kind: sinkReturn, hash: mix(sinkReturnTag, v.hash), shape: mix(sinkReturnTag, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 		}
 		return
 	case x86.Other:
@@ -112,9 +109,9 @@ func (w *flow) oneByte(in *module.Instr) {
 		w.rsp -= 8
 		w.stack[w.rsp] = w.regs[op&7|in.REX&1<<3]
 	case op >= 0x58 && op < 0x60:
-		v, ok := w.stack[w.rsp]
-		if !ok {
-			v = opaque(tagStack, 0)
+		v := opaque(tagStack, 0)
+		if u, ok := w.stack[w.rsp]; ok {
+			v = *u
 		}
 		w.rsp += 8
 		w.write(op&7|in.REX&1<<3, v)
@@ -122,7 +119,7 @@ func (w *flow) oneByte(in *module.Instr) {
 		w.write(r, combine(mix(tagOp, 0x63), w.operand(in)))
 	case op == 0x68 || op == 0x6a:
 		w.rsp -= 8
-		w.stack[w.rsp] = number64(in.Imm)
+		w.push(number64(in.Imm))
 	case op == 0x69 || op == 0x6b:
 		w.write(r, combine(mix(tagOp, 0x69), w.operand(in), number64(in.Imm)))
 	case op == 0x80 || op == 0x81 || op == 0x83:
@@ -157,7 +154,7 @@ func (w *flow) oneByte(in *module.Instr) {
 		w.increment(in, size)
 	case op >= 0xa4 && op <= 0xab:
 		v := combine(mix(tagOp, uint64(op)), w.read(7), w.read(6), w.read(1), w.read(0))
-		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: v.hash, shape: v.shape, leaves: v.leaves, at: in.At, vague: v.vague})
+		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: v.hash, shape: v.shape, leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 	case in.HasModRM && in.ModRM>>6 != 3 && op >= 0xd8 && op <= 0xdf: // x87
 		p := w.place(in)
 		v := combine(mix(mix(tagOp, uint64(op)), uint64(r)), p.base)
@@ -169,14 +166,14 @@ func (w *flow) oneByte(in *module.Instr) {
 func (w *flow) aluForm(in *module.Instr, size uint8) {
 	op, r := in.Opcode>>3, reg(in)
 	to := func(v value) { w.write(r, v) }
+	if op == 6 && in.Opcode&7 < 4 && in.ModRM>>6 == 3 && in.ModRM&7|in.REX&1<<3 == r {
+		to(number64(0)) // xor of a register with itself reads nothing
+		return
+	}
 	switch in.Opcode & 7 {
 	case 0, 1:
 		w.alu(in, op, w.operand(in), w.read(r), size, func(v value) { w.put(in, v, size) })
 	case 2, 3:
-		if in.ModRM>>6 == 3 && in.ModRM&7|in.REX&1<<3 == r && op == 6 {
-			to(number64(0)) // xor of a register with itself reads nothing
-			return
-		}
 		w.alu(in, op, w.read(r), w.operand(in), size, to)
 	default:
 		w.alu(in, op, w.read(0), number64(in.Imm), size, func(v value) { w.write(0, v) })
@@ -207,7 +204,7 @@ func (w *flow) aluImmediate(in *module.Instr, size uint8) {
 	w.alu(in, op, w.operand(in), number64(in.Imm), size, func(v value) { w.put(in, v, size) })
 	for i := n; i < len(w.sinks); i++ {
 		if s := &w.sinks[i]; s.kind == sinkStore {
-			s.num, s.isNum, s.op = in.Imm, true, op
+			s.op = op
 		}
 	}
 }
@@ -262,7 +259,7 @@ func (w *flow) increment(in *module.Instr, size uint8) {
 	case 6:
 		v := w.operand(in)
 		w.rsp -= 8
-		w.stack[w.rsp] = v
+		w.push(v)
 	}
 }
 
@@ -298,7 +295,7 @@ func (w *flow) vector(in *module.Instr) {
 	op, x := in.Opcode, 16+reg(in)&15
 	rm := func() value {
 		if in.ModRM>>6 == 3 {
-			return w.regs[16+(in.ModRM&7|in.REX&1<<3)]
+			return *w.regs[16+(in.ModRM&7|in.REX&1<<3)]
 		}
 		return w.vectorLoad(in)
 	}
@@ -307,45 +304,45 @@ func (w *flow) vector(in *module.Instr) {
 		case op == 0x6e: // movd, movq from a general register or memory
 			v, size := w.operand(in), operandSize(in)
 			v.lanes = []lane{{size, v}}
-			w.regs[x] = v
+			w.set(x, v)
 			return
 		case op == 0x7e && !in.Rep: // movd, movq to one
-			w.assign(in, w.regs[x], operandSize(in))
+			w.assign(in, *w.regs[x], operandSize(in))
 			return
 		case op == 0x11 || op == 0x29 || op == 0x7f || op == 0xd6 || op == 0x13 || op == 0x17 || op == 0xe7 || op == 0x2b:
 			if in.ModRM>>6 == 3 {
 				w.regs[16+(in.ModRM&7|in.REX&1<<3)] = w.regs[x]
 			} else {
-				w.store(in, w.place(in), w.regs[x], in.MemSize)
+				w.store(in, w.place(in), *w.regs[x], in.MemSize)
 			}
 			return
 		case op == 0x10 || op == 0x28 || op == 0x6f || op == 0x7e || op == 0x12 && in.ModRM>>6 != 3:
-			w.regs[x] = rm()
+			w.set(x, rm())
 			return
 		case op == 0x62 || op == 0x14 || op == 0x6c || op == 0x16: // interleave, join the low halves
-			w.regs[x] = join2(w.regs[x], rm(), op)
+			w.set(x, join2(*w.regs[x], rm(), op))
 			return
 		case op == 0x2c || op == 0x2d || op == 0x50 || op == 0xd7 || op == 0xc5:
 			w.write(reg(in), combine(mix(tagOp, uint64(op)|2<<8), rm()))
 			return
 		case op == 0x2e || op == 0x2f:
-			w.compare(in, op, w.regs[x], rm(), in.MemSize)
+			w.compare(in, op, *w.regs[x], rm(), in.MemSize)
 			return
 		case op == 0x2a:
-			w.regs[x] = combine(mix(tagOp, 0x2a), w.operand(in))
+			w.set(x, combine(mix(tagOp, 0x2a), w.operand(in)))
 			return
 		case (op == 0x57 || op == 0xef) && in.ModRM>>6 == 3 && in.ModRM&7|in.REX&1<<3 == reg(in):
-			w.regs[x] = number64(0)
+			w.set(x, number64(0))
 			return
 		}
 	}
 	if in.Map == 3 && op == 0x22 && len(w.regs[x].lanes) == 1 && in.Imm == 1 { // pinsrd, pinsrq
 		v := w.operand(in)
 		v.lanes = []lane{{operandSize(in), v}}
-		w.regs[x] = join2(w.regs[x], v, op)
+		w.set(x, join2(*w.regs[x], v, op))
 		return
 	}
-	w.regs[x] = combine(mix(mix(tagOp, uint64(op)|uint64(in.Map)<<8), uint64(in.Imm)), w.regs[x], rm())
+	w.set(x, combine(mix(mix(tagOp, uint64(op)|uint64(in.Map)<<8), uint64(in.Imm)), *w.regs[x], rm()))
 }
 
 // vectorLoad loads a vector from memory.

@@ -25,17 +25,15 @@ func (c *comparer) judgeSwaps(o, n *module.Func) {
 	}
 	for _, g := range byHash {
 		gone, come := unequal(g[0], g[1])
-		if len(gone) != len(come) {
+		if len(gone) != 1 || len(come) != 1 { // with more, which is which is a guess
 			continue
 		}
-		for i := range gone {
-			for k, d := range gone[i].leaves {
-				if e := come[i].leaves[k]; e != d {
-					if moves[d] == nil {
-						moves[d] = make(map[int64]module.Addr)
-					}
-					moves[d][e] = come[i].at
+		for k, d := range gone[0].leaves {
+			if e := come[0].leaves[k]; e != d {
+				if moves[d] == nil {
+					moves[d] = make(map[int64]module.Addr)
 				}
+				moves[d][e] = come[0].at
 			}
 		}
 	}
