@@ -34,11 +34,17 @@ func (c *comparer) judge() {
 	c.judgeData()
 	c.judgeMoved()
 	c.judgeRemoved()
+	c.judgeTypes()
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}
-	c.judgeGrowth()
+	if !c.typed {
+		c.judgeGrowth()
+	}
 	c.judgeHeld()
+	if !c.Typed { // debug information tells more surely
+		c.noteNoEffect()
+	}
 }
 
 // judgeChurn tells a rebuild by another compiler, or with another profile,
@@ -231,14 +237,16 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeEntry(o, at)
 	}
 	c.judgeLayout(o, n)
-	c.judgeOrder(o, n)
-	c.judgeSwaps(o, n)
+	if !c.typed {
+		c.judgeOrder(o, n)
+		c.judgeSwaps(o, n)
+		c.judgeWidths(o, n)
+		c.judgeStrides(o, n)
+		c.judgeSignature(o, n)
+	}
 	c.judgeNumbers(o, n)
 	c.judgeCases(o, n)
-	c.judgeSignature(o, n)
 	c.judgeLocks(ch)
-	c.judgeWidths(o, n)
-	c.judgeStrides(o, n)
 	c.judgeTLSSlots(o, n)
 	if c.onlyAtStart(o) {
 		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
