@@ -100,7 +100,7 @@ func newBuilder(r *diff.Result, tool string) *builder {
 		copies: make(map[module.Range]annexAt), tables: make(map[module.Addr]annexAt),
 		oldSlots: make(map[string]module.Addr), oldStubs: make(map[string]module.Addr),
 		out: &Patch{
-			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(),
+			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(), Remarks: r.Remarks,
 		},
 	}
 	for _, c := range r.Changes {
