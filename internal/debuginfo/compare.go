@@ -91,7 +91,7 @@ func Compare(old, new *Info, uses []Use) (Report, error) {
 	}
 	// A C++ class may be declared only, although its members are used, where
 	// its virtual functions are defined elsewhere.
-	r.Complete = r.Complete && !(old.opaque && a.cxx) && !(new.opaque && b.cxx)
+	r.Complete = r.Complete && !old.lost && !new.lost && !(old.opaque && a.cxx) && !(new.opaque && b.cxx)
 	if old.spent() || new.spent() {
 		return Report{}, ErrTooMuch
 	}

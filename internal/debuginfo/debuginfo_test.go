@@ -113,7 +113,7 @@ func TestFind(t *testing.T) {
 		{"in the file", nil, func(*testing.T, string) debuginfo.Places { return debuginfo.Places{} }},
 		{"compressed", []string{"-gz"}, func(*testing.T, string) debuginfo.Places { return debuginfo.Places{} }},
 		{"DWARF 4", []string{"-gdwarf-4"}, func(*testing.T, string) debuginfo.Places { return debuginfo.Places{} }},
-		{"types apart", []string{"-gdwarf-5", "-fno-eliminate-unused-debug-types"}, func(*testing.T, string) debuginfo.Places { return debuginfo.Places{} }},
+		{"type units", []string{"-gdwarf-5", "-fdebug-types-section"}, func(*testing.T, string) debuginfo.Places { return debuginfo.Places{} }},
 		{"build-id", nil, func(t *testing.T, path string) debuginfo.Places {
 			root := filepath.Join(filepath.Dir(path), "debug")
 			separate(t, path, byID(root, t, path))

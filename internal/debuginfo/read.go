@@ -38,6 +38,7 @@ type Info struct {
 	words     map[ref]string // see describe
 	steps     int            // entries read so far
 	opaque    bool           // a type is only declared
+	lost      bool           // a reference led nowhere
 }
 
 // spent reports whether so much was read that the rest is not worth it.
@@ -50,6 +51,7 @@ type file struct {
 	str   []byte // .debug_str
 	addr  []byte // .debug_addr
 	units []dwarf.Offset
+	sigs  map[uint64]dwarf.Offset // types by the signature of their unit
 }
 
 // A ref names an entry.
@@ -95,7 +97,8 @@ func readFile(data []byte) (file, error) {
 		}
 	}
 	f := file{data: d, str: sections["str"], addr: sections["addr"]}
-	f.units, err = unitsOf(info)
+	f.sigs = make(map[uint64]dwarf.Offset)
+	f.units, err = unitsOf(info, f.sigs)
 	return f, err
 }
 
@@ -136,8 +139,8 @@ func debugSections(data []byte) (map[string][]byte, error) {
 }
 
 // unitsOf are the offsets of the first entry of each full unit (DWARF 5,
-// 7.5.1): of the kinds only those that hold code, compile and skeleton units.
-func unitsOf(info []byte) ([]dwarf.Offset, error) {
+// 7.5.1) that may hold code. Type units are noted by their signatures.
+func unitsOf(info []byte, sigs map[uint64]dwarf.Offset) ([]dwarf.Offset, error) {
 	var out []dwarf.Offset
 	for at := 0; at+12 <= len(info); {
 		length, head, width := uint64(binary.LittleEndian.Uint32(info[at:])), 4, 4
@@ -153,7 +156,15 @@ func unitsOf(info []byte) ([]dwarf.Offset, error) {
 		if version >= 5 {
 			kind := info[at+head+2]
 			first = head + 2 + 1 + 1 + width
-			full = kind == 1 // DW_UT_compile; partial units are reached by reference
+			full = kind == 1                   // DW_UT_compile; partial units are reached by reference
+			if kind == 2 && length >= 4+8+16 { // DW_UT_type
+				b := info[at+first:]
+				to := uint64(binary.LittleEndian.Uint32(b[8:]))
+				if width == 8 {
+					to = binary.LittleEndian.Uint64(b[8:])
+				}
+				sigs[binary.LittleEndian.Uint64(b)] = dwarf.Offset(uint64(at) + to)
+			}
 		}
 		if full {
 			out = append(out, dwarf.Offset(at+first))
@@ -229,7 +240,7 @@ func (i *Info) skip(rd *dwarf.Reader, e *dwarf.Entry) {
 }
 
 // to is the entry that an attribute refers to.
-func to(e *dwarf.Entry, a dwarf.Attr, alt bool) (ref, bool) {
+func (i *Info) to(e *dwarf.Entry, a dwarf.Attr, alt bool) (ref, bool) {
 	f := e.AttrField(a)
 	if f == nil {
 		return ref{}, false
@@ -240,6 +251,12 @@ func to(e *dwarf.Entry, a dwarf.Attr, alt bool) (ref, bool) {
 	case int64: // DW_FORM_GNU_ref_alt, DW_FORM_ref_sup
 		if f.Class == dwarf.ClassReferenceAlt && !alt {
 			return ref{true, dwarf.Offset(v)}, true
+		}
+	case uint64: // DW_FORM_ref_sig8
+		if f.Class == dwarf.ClassReferenceSig {
+			off, ok := i.file(alt).sigs[v]
+			i.lost = i.lost || !ok
+			return ref{alt, off}, ok
 		}
 	}
 	return ref{}, false
@@ -271,7 +288,7 @@ func (i *Info) name(e *dwarf.Entry, alt bool) string {
 		if s := i.text(e, dwarf.AttrName); s != "" {
 			return s
 		}
-		r, ok := origin(e, alt)
+		r, ok := i.origin(e, alt)
 		if !ok {
 			return ""
 		}
@@ -284,20 +301,20 @@ func (i *Info) name(e *dwarf.Entry, alt bool) string {
 }
 
 // origin is what an entry is an instance or a definition of.
-func origin(e *dwarf.Entry, alt bool) (ref, bool) {
-	if r, ok := to(e, dwarf.AttrAbstractOrigin, alt); ok {
+func (i *Info) origin(e *dwarf.Entry, alt bool) (ref, bool) {
+	if r, ok := i.to(e, dwarf.AttrAbstractOrigin, alt); ok {
 		return r, true
 	}
-	return to(e, dwarf.AttrSpecification, alt)
+	return i.to(e, dwarf.AttrSpecification, alt)
 }
 
 // typeOf is the type of an entry, or of what it is an instance of.
 func (i *Info) typeOf(e *dwarf.Entry, alt bool) (ref, bool) {
 	for range maxChain {
-		if r, ok := to(e, dwarf.AttrType, alt); ok {
+		if r, ok := i.to(e, dwarf.AttrType, alt); ok {
 			return r, true
 		}
-		r, ok := origin(e, alt)
+		r, ok := i.origin(e, alt)
 		if !ok {
 			return ref{}, false
 		}

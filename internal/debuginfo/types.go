@@ -37,6 +37,10 @@ func (i *Info) bare(r ref) (e *dwarf.Entry, at ref, name string) {
 		if e, _ = i.at(r); e == nil {
 			return nil, r, name
 		}
+		if full, ok := i.to(e, dwarf.AttrSignature, r.alt); ok { // declared here, in a unit of its own
+			r = full
+			continue
+		}
 		switch e.Tag {
 		case dwarf.TagTypedef:
 			name = i.text(e, dwarf.AttrName)
@@ -44,7 +48,7 @@ func (i *Info) bare(r ref) (e *dwarf.Entry, at ref, name string) {
 		default:
 			return e, r, name
 		}
-		next, ok := to(e, dwarf.AttrType, r.alt)
+		next, ok := i.to(e, dwarf.AttrType, r.alt)
 		if !ok {
 			return nil, r, name
 		}
@@ -72,7 +76,7 @@ func (i *Info) size(r ref, depth int) int64 {
 				return 0
 			}
 		}
-		if t, ok := to(e, dwarf.AttrType, at.alt); ok {
+		if t, ok := i.to(e, dwarf.AttrType, at.alt); ok {
 			return n * min(i.size(t, depth+1), 1<<14)
 		}
 	}
@@ -118,7 +122,7 @@ func (i *Info) inWords(r ref, depth int) string {
 		return "..."
 	}
 	inner := func() string {
-		if t, ok := to(e, dwarf.AttrType, at.alt); ok {
+		if t, ok := i.to(e, dwarf.AttrType, at.alt); ok {
 			return i.describe(t, depth+1)
 		}
 		return "void"
@@ -290,7 +294,7 @@ func (i *Info) next(e *dwarf.Entry, r ref) []ref {
 		return out
 	}
 	var out []ref
-	if t, ok := to(e, dwarf.AttrType, r.alt); ok {
+	if t, ok := i.to(e, dwarf.AttrType, r.alt); ok {
 		out = append(out, t)
 	}
 	for _, c := range i.children(r) {
