@@ -86,12 +86,15 @@ func Compare(old, new *Info, uses []Use) (Report, error) {
 	for _, key := range slices.Sorted(maps.Keys(y)) {
 		r.Findings = append(r.Findings, compareAll(x[key], y[key])...)
 	}
+	for _, f := range r.Findings {
+		r.Complete = r.Complete && f.Kind != Moved
+	}
 	for key, l := range other {
 		r.Complete = r.Complete && !slices.ContainsFunc(compareAll(all[key], l), func(f Finding) bool { return f.Kind == Moved })
 	}
 	// A C++ class may be declared only, although its members are used, where
 	// its virtual functions are defined elsewhere.
-	r.Complete = r.Complete && !old.lost && !new.lost && !(old.opaque && a.cxx) && !(new.opaque && b.cxx)
+	r.Complete = r.Complete && !old.lost && !new.lost && len(old.main.sigs)+len(new.main.sigs) == 0 && !(old.opaque && a.cxx) && !(new.opaque && b.cxx)
 	if old.spent() || new.spent() {
 		return Report{}, ErrTooMuch
 	}

@@ -21,13 +21,14 @@ type scan struct {
 	funcs map[uint64]*function
 	vars  map[uint64]ref // types of static variables, by address
 	named []ref          // the types with a name of these units
+	units map[ref]bool   // that were imported
 	cxx   bool           // one of them is in C++
 	base  int64          // of the addresses of the unit being read (DW_AT_addr_base)
 }
 
 // scan reads the units that hold functions which start at the addresses of want.
 func (i *Info) scan(want map[uint64]bool) *scan {
-	s := &scan{info: i, want: slices.Sorted(maps.Keys(want)), funcs: make(map[uint64]*function), vars: make(map[uint64]ref)}
+	s := &scan{info: i, want: slices.Sorted(maps.Keys(want)), funcs: make(map[uint64]*function), vars: make(map[uint64]ref), units: make(map[ref]bool)}
 	for _, off := range i.main.units {
 		e, rd := i.at(ref{off: off})
 		if e == nil || e.Tag != dwarf.TagCompileUnit {
@@ -75,6 +76,8 @@ func (s *scan) entries(rd *dwarf.Reader, in *function, depth int) {
 				in.roots = append(in.roots, r)
 			}
 			skip = true
+		case dwarf.TagImportedUnit:
+			s.imported(ref{off: e.Offset}, 0)
 		case dwarf.TagLexDwarfBlock, dwarf.TagNamespace:
 		default:
 			skip = true
@@ -86,6 +89,28 @@ func (s *scan) entries(rd *dwarf.Reader, in *function, depth int) {
 			s.info.skip(rd, e)
 		} else {
 			s.entries(rd, into, depth+1)
+		}
+	}
+}
+
+// imported notes the types of a unit that dwz made of what several have in common.
+func (s *scan) imported(r ref, depth int) {
+	e, _ := s.info.at(r)
+	if e == nil || depth > maxChain {
+		return
+	}
+	unit, ok := s.info.to(e, dwarf.AttrImport, r.alt)
+	if !ok || s.units[unit] {
+		return
+	}
+	s.units[unit] = true
+	for _, c := range s.info.children(unit) {
+		at := ref{unit.alt, c.Offset}
+		switch c.Tag {
+		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagUnionType, dwarf.TagEnumerationType, dwarf.TagTypedef:
+			s.named = append(s.named, at)
+		case dwarf.TagImportedUnit:
+			s.imported(at, depth+1)
 		}
 	}
 }
