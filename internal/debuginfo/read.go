@@ -212,6 +212,7 @@ func (i *Info) children(r ref) []*dwarf.Entry {
 		out = append(out, c)
 		i.skip(rd, c)
 	}
+	i.lost = i.lost || len(out) == maxMembers
 	return out
 }
 

@@ -272,39 +272,50 @@ func (w *flow) load(in *module.Instr, p place) value {
 		return opaque(tagStack, 0)
 	}
 	if p.static != 0 {
-		if b := w.constant(p.static, in.MemSize); b != nil {
-			return b[0].value
+		if v, ok := w.constant(p.static, in.MemSize); ok {
+			return v
 		}
-		v := combine(mix(tagLoad, uint64(in.MemSize)), p.base)
+		v := combine(tagLoad, p.base)
 		v.static, v.object, v.loaded = false, 0, p.base.object
 		return v
 	}
-	v := combine(mix(tagLoad, uint64(in.MemSize)), p.base)
+	v := combine(tagLoad, p.base)
 	v.static, v.object, v.loaded = false, 0, p.base.object
 	v.leaves = append(slices.Clone(v.leaves), p.disp)
 	return v
 }
 
-// constant reads a constant of 4, 8 or 16 bytes as its elements, after one
-// that stands for all of it.
-func (w *flow) constant(a module.Addr, size uint8) []lane {
+// constant is a constant of the module, where there is one: a number, or of a
+// vector register its elements.
+func (w *flow) constant(a module.Addr, size uint8) (value, bool) {
 	s := w.m.SectionAt(a)
-	if s == nil || s.Write || s.Exec || size != 4 && size != 8 && size != 16 {
-		return nil
+	if s == nil || s.Write || s.Exec {
+		return value{}, false
 	}
 	b := w.m.Bytes(module.Range{Start: a, End: a + module.Addr(size)})
-	if b == nil {
-		return nil
+	switch {
+	case b == nil:
+	case size == 1 || size == 2 || size == 4 || size == 8:
+		return number64(little(b)), true
+	case size == 16:
+		all := value{hash: 3, shape: 3}
+		for ; len(b) > 0; b = b[4:] {
+			n := number64(little(b[:4]))
+			all.hash, all.nums, all.lanes = mix(all.hash, n.hash), append(all.nums, n.num), append(all.lanes, lane{4, n})
+		}
+		return all, true
 	}
-	all := value{hash: 3, shape: 3}
-	var lanes []lane
-	for i := 0; i < len(b); i += 4 {
-		n := int64(int32(uint32(b[i]) | uint32(b[i+1])<<8 | uint32(b[i+2])<<16 | uint32(b[i+3])<<24))
-		all.hash = mix(all.hash, uint64(n))
-		lanes = append(lanes, lane{4, number64(n)})
+	return value{}, false
+}
+
+// little is a number of up to 8 bytes, with its sign.
+func little(b []byte) int64 {
+	var n uint64
+	for i, c := range b {
+		n |= uint64(c) << (8 * i)
 	}
-	all.lanes = lanes
-	return append([]lane{{size, all}}, lanes...)
+	shift := 64 - 8*len(b)
+	return int64(n<<shift) >> shift
 }
 
 // store notes what is stored at a place, also in its parts: a compiler stores

@@ -274,6 +274,12 @@ func (w *flow) twoByte(in *module.Instr) {
 		w.compare(in, 0xa3, w.operand(in), number64(in.Imm), size)
 	case op == 0xaf:
 		w.write(r, commute(mix(tagOp, 0xaf), w.read(r), w.operand(in)))
+	case (op == 0xb6 || op == 0xb7) && in.RIP:
+		v := w.operand(in)
+		if v.isNum { // without its sign
+			v = number64(v.num & (1<<(8*uint(in.MemSize)) - 1))
+		}
+		w.write(r, v)
 	case op == 0xb6 || op == 0xb7 || op == 0xbe || op == 0xbf, op >= 0xbc && op <= 0xbd, op == 0xb8:
 		w.write(r, combine(mix(tagOp, uint64(op)|1<<8), w.operand(in)))
 	case op >= 0xc8 && op < 0xd0: // bswap
@@ -349,8 +355,8 @@ func (w *flow) vector(in *module.Instr) {
 func (w *flow) vectorLoad(in *module.Instr) value {
 	p := w.place(in)
 	if p.static != 0 {
-		if l := w.constant(p.static, in.MemSize); l != nil {
-			return l[0].value
+		if v, ok := w.constant(p.static, in.MemSize); ok {
+			return v
 		}
 	}
 	v := w.load(in, p)
