@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 )
 
@@ -24,7 +25,7 @@ const (
 	maxTypes    = 1 << 18 // types that are looked at in one comparison
 	maxMembers  = 1 << 14 // of one type
 	maxText     = 1 << 12 // bytes of one description
-	maxSteps    = 1 << 25 // entries that are read in one comparison
+	maxSteps    = 1 << 24 // entries that are read in one comparison
 )
 
 // ErrNone means that a file has no debug information.
@@ -36,9 +37,12 @@ type Info struct {
 	layouts   map[ref]*Layout
 	edges     map[ref][]ref
 	words     map[ref]string // see describe
-	steps     int            // entries read so far
-	opaque    bool           // a type is only declared
-	lost      bool           // a reference led nowhere
+	sizes     map[ref]int64
+	alike     map[uint64]*Layout
+	seed      maphash.Seed
+	steps     int  // entries read so far
+	opaque    bool // a type is only declared
+	lost      bool // a reference led nowhere
 }
 
 // spent reports whether so much was read that the rest is not worth it.
@@ -63,7 +67,7 @@ type ref struct {
 // Read reads the debug information in the bytes of an ELF file; alt is the
 // file that .gnu_debugaltlink names, or nil.
 func Read(data, alt []byte) (*Info, error) {
-	i := &Info{layouts: make(map[ref]*Layout), edges: make(map[ref][]ref), words: make(map[ref]string)}
+	i := &Info{layouts: make(map[ref]*Layout), edges: make(map[ref][]ref), words: make(map[ref]string), sizes: make(map[ref]int64), alike: make(map[uint64]*Layout), seed: maphash.MakeSeed()}
 	var err error
 	if i.main, err = readFile(data); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package debuginfo
 import (
 	"debug/dwarf"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 )
@@ -59,6 +60,15 @@ func (i *Info) bare(r ref) (e *dwarf.Entry, at ref, name string) {
 
 // size is the size of a type in bytes; 0 when it is not known.
 func (i *Info) size(r ref, depth int) int64 {
+	if n, ok := i.sizes[r]; ok {
+		return n
+	}
+	n := i.measure(r, depth)
+	i.sizes[r] = n
+	return n
+}
+
+func (i *Info) measure(r ref, depth int) int64 {
 	e, at, _ := i.bare(r)
 	if e == nil || depth > maxChain {
 		return 0
@@ -219,21 +229,30 @@ func (i *Info) layout(r ref, name string, depth int) *Layout {
 	if decl, _ := e.Val(dwarf.AttrDeclaration).(bool); decl {
 		l.known = false
 	}
-	l.Fields = i.fields(r, 0, depth)
-	for _, c := range i.children(r) {
+	kids := i.children(r)
+	i.edges[r] = i.leads(e, r, kids)
+	l.Fields = i.fields(kids, r, 0, depth)
+	for _, c := range kids {
 		if c.Tag == dwarf.TagEnumerator {
 			v, _ := number(c, dwarf.AttrConstValue)
 			l.Values = append(l.Values, Value{i.text(c, dwarf.AttrName), v})
 		}
 	}
+	// Every unit has its own copy of a header's types: one of them is kept.
+	text := fmt.Sprint(l.Kind, l.Name, l.Size, l.known, l.Fields, l.Values)
+	key := maphash.String(i.seed, text)
+	if same := i.alike[key]; same != nil {
+		l = same
+	}
+	i.alike[key], i.layouts[r] = l, l
 	return l
 }
 
 // fields are the members of a type that lies at an offset, in bits; those of
 // members without a name stand for them (DWARF 5, 5.7.6).
-func (i *Info) fields(r ref, base int64, depth int) []Field {
+func (i *Info) fields(kids []*dwarf.Entry, r ref, base int64, depth int) []Field {
 	var out []Field
-	for _, c := range i.children(r) {
+	for _, c := range kids {
 		t, ok := i.typeOf(c, r.alt)
 		_, external := c.Val(dwarf.AttrExternal).(bool)
 		if !ok || external || c.Tag != dwarf.TagMember && c.Tag != dwarf.TagInheritance || len(out) > maxMembers {
@@ -254,10 +273,11 @@ func (i *Info) fields(r ref, base int64, depth int) []Field {
 		if c.Tag == dwarf.TagInheritance {
 			f.Name = "base " + f.Type
 		}
-		if e, at, _ := i.bare(t); f.Name == "" && e != nil && depth < maxChain &&
-			(e.Tag == dwarf.TagStructType || e.Tag == dwarf.TagUnionType || e.Tag == dwarf.TagClassType) {
-			out = append(out, i.fields(at, f.Bits, depth+1)...)
-			continue
+		if f.Name == "" && depth < maxChain {
+			if e, at, _ := i.bare(t); e != nil && (e.Tag == dwarf.TagStructType || e.Tag == dwarf.TagUnionType || e.Tag == dwarf.TagClassType) {
+				out = append(out, i.fields(i.children(at), at, f.Bits, depth+1)...)
+				continue
+			}
 		}
 		out = append(out, f)
 	}
@@ -293,11 +313,17 @@ func (i *Info) next(e *dwarf.Entry, r ref) []ref {
 	if out, ok := i.edges[r]; ok {
 		return out
 	}
+	out := i.leads(e, r, i.children(r))
+	i.edges[r] = out
+	return out
+}
+
+func (i *Info) leads(e *dwarf.Entry, r ref, kids []*dwarf.Entry) []ref {
 	var out []ref
 	if t, ok := i.to(e, dwarf.AttrType, r.alt); ok {
 		out = append(out, t)
 	}
-	for _, c := range i.children(r) {
+	for _, c := range kids {
 		switch c.Tag {
 		case dwarf.TagMember, dwarf.TagInheritance, dwarf.TagFormalParameter:
 			if t, ok := i.typeOf(c, r.alt); ok {
@@ -305,6 +331,5 @@ func (i *Info) next(e *dwarf.Entry, r ref) []ref {
 			}
 		}
 	}
-	i.edges[r] = out
 	return out
 }
