@@ -84,7 +84,7 @@ func (c *comparer) judgeWidths(o, n *module.Func) {
 			for k := range y {
 				q := &y[k]
 				v, ok := widthOf(q)
-				if !ok || u == v || truncates(p, v) || truncates(q, u) || joins(p, b) || joins(q, a) || p.Disp+int64(u.bytes) <= q.Disp || q.Disp+int64(v.bytes) <= p.Disp ||
+				if !ok || u == v || truncates(p, v) || truncates(q, u) || c.joins(c.Old, o, p, b) || c.joins(c.New, n, q, a) || p.Disp+int64(u.bytes) <= q.Disp || q.Disp+int64(v.bytes) <= p.Disp ||
 					meet(olds[p.Disp], news[p.Disp]) || meet(olds[q.Disp], news[q.Disp]) {
 					continue
 				}
@@ -101,18 +101,25 @@ func truncates(p *module.Instr, whole width) bool {
 	return p.Map == 0 && p.Opcode == 0x8b && p.MemSize == 4 && whole == width{bytes: 8}
 }
 
-// joins reports whether an instruction stores at once what the other body
-// stores as two halves: compilers do so where they have both values.
-func joins(p *module.Instr, other []module.Instr) bool {
+// joins reports whether an instruction of f stores at once what the other body
+// stores as two halves: compilers do so where they know both values. A number
+// whose upper half only goes on with the lower one's sign may be one field.
+func (c *comparer) joins(m *module.Module, f *module.Func, p *module.Instr, other []module.Instr) bool {
 	stores := func(i *module.Instr) bool { return i.Map == 0 && (i.Opcode == 0x89 || i.Opcode == 0xc7) }
 	half := p.MemSize / 2
+	if !stores(p) || half == 0 {
+		return false
+	}
 	var low, high bool
 	for i := range other {
 		if in := &other[i]; stores(in) && isField(in) && in.MemSize == half {
 			low, high = low || in.Disp == p.Disp, high || in.Disp == p.Disp+int64(half)
 		}
 	}
-	return stores(p) && half > 0 && low && high
+	return low && high && slices.ContainsFunc(c.flowOf(m, f).sinks, func(s sink) bool {
+		upper := s.num >> (8 * half)
+		return s.at == p.At && s.size == p.MemSize && s.isNum && upper != 0 && upper != -1
+	})
 }
 
 func meet(a, b map[width]bool) bool {

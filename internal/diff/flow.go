@@ -152,8 +152,8 @@ const (
 	tagEither
 )
 
-// follow runs through a body and returns where its values take effect.
-func (c *comparer) follow(m *module.Module, f *module.Func) *flow {
+// flowOf runs through a body and returns where its values take effect.
+func (c *comparer) flowOf(m *module.Module, f *module.Func) *flow {
 	if w, ok := c.flows[f]; ok {
 		return w
 	}

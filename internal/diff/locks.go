@@ -43,7 +43,7 @@ func (c *comparer) turns(m *module.Module, f *module.Func) []turn {
 	if !slices.ContainsFunc(f.Refs, func(r module.Ref) bool { return lockCalls[importName(m, r.Target)].family != "" }) {
 		return nil
 	}
-	for _, s := range c.follow(m, f).sites {
+	for _, s := range c.flowOf(m, f).sites {
 		if t := lockCalls[importName(m, s.callee)]; t.family != "" {
 			if s.first.static {
 				t.object = s.first.hash

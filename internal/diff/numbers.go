@@ -13,7 +13,7 @@ func (c *comparer) sameShape(o, n *module.Func, f func(x, y *sink)) {
 	type group struct{ old, new []*sink }
 	by := make(map[uint64]*group)
 	var order []uint64
-	for i, list := range [2][]sink{c.follow(c.Old, o).sinks, c.follow(c.New, n).sinks} {
+	for i, list := range [2][]sink{c.flowOf(c.Old, o).sinks, c.flowOf(c.New, n).sinks} {
 		for k := range list {
 			s := &list[k]
 			key := mix(s.shape, uint64(s.object))
@@ -107,7 +107,7 @@ func (c *comparer) onlyWriter(f *module.Func, object module.Addr) bool {
 		if g == f || !slices.ContainsFunc(g.Refs, func(r module.Ref) bool { return r.Target == object }) {
 			continue
 		}
-		if g.Opaque || slices.ContainsFunc(c.follow(c.Old, g).sinks, func(s sink) bool { return s.kind == sinkStore && s.object == object }) {
+		if g.Opaque || slices.ContainsFunc(c.flowOf(c.Old, g).sinks, func(s sink) bool { return s.kind == sinkStore && s.object == object }) {
 			return false
 		}
 	}
@@ -141,7 +141,7 @@ func (c *comparer) judgeCases(o, n *module.Func) {
 // cases are the entries of a jump table by what they lead to, told by the code
 // up to the next jump; -1 for several entries that lead to the same.
 func (c *comparer) cases(m *module.Module, f *module.Func, t *module.JumpTable) map[uint64]int {
-	body, w := c.body(m, f), c.follow(m, f)
+	body, w := c.body(m, f), c.flowOf(m, f)
 	out := make(map[uint64]int)
 	for k, at := range t.Targets {
 		var h uint64
@@ -167,7 +167,7 @@ func (c *comparer) cases(m *module.Module, f *module.Func, t *module.JumpTable) 
 // number on would compare another one.
 func (c *comparer) sameIndex(o, n *module.Func) bool {
 	count := make(map[uint64]int)
-	for i, list := range [2][]sink{c.follow(c.Old, o).sinks, c.follow(c.New, n).sinks} {
+	for i, list := range [2][]sink{c.flowOf(c.Old, o).sinks, c.flowOf(c.New, n).sinks} {
 		for k := range list {
 			if s := &list[k]; s.kind == sinkCompare && s.op == 7 && len(s.nums) > 0 {
 				key := s.shape

@@ -27,17 +27,17 @@ func (c *comparer) judgeSignature(o, n *module.Func) {
 	if !o.Exported || !n.Exported {
 		return
 	}
-	old, now := c.follow(c.Old, o), c.follow(c.New, n)
+	old, now := c.flowOf(c.Old, o), c.flowOf(c.New, n)
 	k := now.lastParameter()
 	if k <= old.lastParameter() {
 		return
 	}
 	given := false
 	for _, g := range c.callers(o) {
-		if g.Opaque || slices.Contains(c.follow(c.Old, g).handed[o.Entry()], k) {
+		if g.Opaque || slices.Contains(c.flowOf(c.Old, g).handed[o.Entry()], k) {
 			return
 		}
-		if h := c.toNew[g]; h != nil && slices.Contains(c.follow(c.New, h).handed[n.Entry()], k) {
+		if h := c.toNew[g]; h != nil && slices.Contains(c.flowOf(c.New, h).handed[n.Entry()], k) {
 			given = true
 		}
 	}
@@ -54,6 +54,6 @@ func (c *comparer) passes(w *flow, k int) bool {
 			return false
 		}
 		g := w.m.FuncAt(s.callee)
-		return g == nil || g.Gap || g.Opaque || g == w.f || c.follow(w.m, g).lastParameter() >= k
+		return g == nil || g.Gap || g.Opaque || g == w.f || c.flowOf(w.m, g).lastParameter() >= k
 	})
 }

@@ -11,7 +11,7 @@ import (
 // from another one now, and the other way round. A single field that is used
 // instead of another one is a fix like any other.
 func (c *comparer) judgeSwaps(o, n *module.Func) {
-	before, after := c.follow(c.Old, o).sinks, c.follow(c.New, n).sinks
+	before, after := c.flowOf(c.Old, o).sinks, c.flowOf(c.New, n).sinks
 	moves := make(map[int64]map[int64]module.Addr)
 	byHash := make(map[uint64][2][]*sink)
 	for i, list := range [2][]sink{before, after} {
@@ -55,7 +55,7 @@ func (c *comparer) sameUse(o, n *module.Func, d, e int64) bool {
 		leaves [maxLeaves + 1]int64
 	}
 	count := make(map[use]int)
-	for i, list := range [2][]sink{c.follow(c.Old, o).sinks, c.follow(c.New, n).sinks} {
+	for i, list := range [2][]sink{c.flowOf(c.Old, o).sinks, c.flowOf(c.New, n).sinks} {
 		for k := range list {
 			s := &list[k]
 			if !slices.Contains(s.leaves, d) && !slices.Contains(s.leaves, e) {
