@@ -102,23 +102,31 @@ func truncates(p *module.Instr, whole width) bool {
 }
 
 // joins reports whether an instruction of f stores at once what the other body
-// stores as two halves: compilers do so where they know both values. A number
-// whose upper half only goes on with the lower one's sign may be one field.
+// stores as two halves: compilers do so where they know both values, and where
+// they copy two fields. A number whose upper half only goes on with the lower
+// one's sign may be one field; what is copied has to be read in halves, too.
 func (c *comparer) joins(m *module.Module, f *module.Func, p *module.Instr, other []module.Instr) bool {
 	stores := func(i *module.Instr) bool { return i.Map == 0 && (i.Opcode == 0x89 || i.Opcode == 0xc7) }
-	half := p.MemSize / 2
-	if !stores(p) || half == 0 {
+	half := int64(p.MemSize / 2)
+	halves := func(body []module.Instr, at int64, is func(*module.Instr) bool) bool {
+		var low, high bool
+		for i := range body {
+			if in := &body[i]; isField(in) && int64(in.MemSize) == half && is(in) {
+				low, high = low || in.Disp == at, high || in.Disp == at+half
+			}
+		}
+		return low && high
+	}
+	if !stores(p) || half == 0 || !halves(other, p.Disp, stores) {
 		return false
 	}
-	var low, high bool
-	for i := range other {
-		if in := &other[i]; stores(in) && isField(in) && in.MemSize == half {
-			low, high = low || in.Disp == p.Disp, high || in.Disp == p.Disp+int64(half)
+	return slices.ContainsFunc(c.flowOf(m, f).sinks, func(s sink) bool {
+		if s.at != p.At || int64(s.size) != 2*half {
+			return false
 		}
-	}
-	return low && high && slices.ContainsFunc(c.flowOf(m, f).sinks, func(s sink) bool {
 		upper := s.num >> (8 * half)
-		return s.at == p.At && s.size == p.MemSize && s.isNum && upper != 0 && upper != -1
+		return s.isNum && upper != 0 && upper != -1 ||
+			s.copied && halves(c.body(m, f), s.leaves[len(s.leaves)-1], func(in *module.Instr) bool { return !stores(in) })
 	})
 }
 

@@ -22,6 +22,7 @@ type value struct {
 	static bool        // an address in the module, plus something
 	object module.Addr // which; where the baseline keeps it
 	loaded module.Addr // a static object that was read for it
+	copied bool        // as it was in a field
 	vague  bool        // not all of what it is made of is known
 	lanes  []lane      // what a vector register was put together from
 }
@@ -49,6 +50,7 @@ type sink struct {
 	isNum  bool
 	fielded,
 	update, // it stores what it computes from what was there
+	copied,
 	vague bool
 	op byte // or, and, xor with a number: 1, 4, 6
 	at module.Addr
@@ -281,7 +283,7 @@ func (w *flow) load(in *module.Instr, p place) value {
 	}
 	v := combine(tagLoad, p.base)
 	v.static, v.object, v.loaded = false, 0, p.base.object
-	v.leaves = append(slices.Clone(v.leaves), p.disp)
+	v.leaves, v.copied = append(slices.Clone(v.leaves), p.disp), true
 	return v
 }
 
@@ -327,7 +329,7 @@ func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 	}
 	one := func(v value, disp int64, size uint8) {
 		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
-		s.fielded = !p.base.static
+		s.fielded, s.copied = !p.base.static, v.copied && len(v.leaves) > 0
 		s.update = v.loaded != 0 && v.loaded == s.object
 		s.hash = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.hash), v.hash)
 		s.shape = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.shape), v.shape)
