@@ -16,7 +16,8 @@ type value struct {
 	hash   uint64 // with numbers
 	shape  uint64 // without numbers
 	leaves []int64
-	num    int64 // when isNum
+	widths []uint8 // of the leaves, bytes; 0 for an address
+	num    int64   // when isNum
 	isNum  bool
 	nums   []int64
 	static bool        // an address in the module, plus something
@@ -41,7 +42,9 @@ type sink struct {
 	kind   sinkKind
 	hash   uint64
 	shape  uint64
+	what   uint64 // hash without the size of a store; 0 for a part of one
 	leaves []int64
+	widths []uint8
 	field  int64 // offset that is stored to, when fielded
 	num    int64 // number that is stored, when isNum
 	size   uint8
@@ -113,6 +116,7 @@ func combine(op uint64, vs ...value) value {
 	for _, v := range vs {
 		out.hash, out.shape = mix(out.hash, v.hash), mix(out.shape, v.shape)
 		out.leaves, out.nums = append(out.leaves, v.leaves...), append(out.nums, v.nums...)
+		out.widths = append(out.widths, v.widths...)
 		if out.object == 0 {
 			out.object = v.object
 		}
@@ -123,7 +127,7 @@ func combine(op uint64, vs ...value) value {
 	}
 	out.nums = out.nums[:min(len(out.nums), maxLeaves)]
 	if len(out.leaves) > maxLeaves {
-		out.leaves, out.vague = out.leaves[:maxLeaves], true
+		out.leaves, out.widths, out.vague = out.leaves[:maxLeaves], out.widths[:maxLeaves], true
 	}
 	return out
 }
@@ -188,6 +192,7 @@ type place struct {
 	base   value
 	disp   int64
 	frame  bool // in the stack frame, at disp
+	local  bool // in the stack frame, somewhere
 	static module.Addr
 }
 
@@ -216,6 +221,9 @@ func (w *flow) place(in *module.Instr) place {
 		v = *w.regs[4]
 	default:
 		v = w.read(base)
+	}
+	if v.hash == opaque(tagFrame, 0).hash {
+		return place{base: v, local: true}
 	}
 	if index != 4 {
 		v = combine(mix(tagAddress, uint64(in.SIB>>6)), v, w.read(index))
@@ -267,6 +275,9 @@ func (w *flow) write(r byte, v value) {
 
 // load is the value at a place.
 func (w *flow) load(in *module.Instr, p place) value {
+	if p.local {
+		return opaque(tagStack, 2)
+	}
 	if p.frame {
 		if v, ok := w.stack[p.disp]; ok {
 			return *v
@@ -284,6 +295,7 @@ func (w *flow) load(in *module.Instr, p place) value {
 	v := combine(tagLoad, p.base)
 	v.static, v.object, v.loaded = false, 0, p.base.object
 	v.leaves, v.copied = append(slices.Clone(v.leaves), p.disp), true
+	v.widths = append(slices.Clone(v.widths), in.MemSize)
 	return v
 }
 
@@ -323,27 +335,34 @@ func little(b []byte) int64 {
 // store notes what is stored at a place, also in its parts: a compiler stores
 // neighbours at once.
 func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
+	if p.local {
+		return
+	}
 	if p.frame {
 		w.stack[p.disp] = &v
 		return
 	}
-	one := func(v value, disp int64, size uint8) {
+	one := func(v value, disp int64, size uint8, whole bool) {
 		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
 		s.fielded, s.copied = !p.base.static, v.copied && len(v.leaves) > 0
 		s.update = v.loaded != 0 && v.loaded == s.object
 		s.hash = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.hash), v.hash)
 		s.shape = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.shape), v.shape)
 		if p.static == 0 {
-			s.leaves = append(s.leaves, disp)
+			s.leaves, s.widths = append(s.leaves, disp), append(s.widths, size)
 		}
 		s.leaves = append(append(s.leaves, p.base.leaves...), v.leaves...)
+		s.widths = append(append(s.widths, p.base.widths...), v.widths...)
+		if whole {
+			s.what = mix(mix(uint64(sinkStore), p.base.hash), v.hash)
+		}
 		w.sinks = append(w.sinks, s)
 	}
-	one(v, p.disp, size)
+	one(v, p.disp, size, true)
 	at := p.disp
 	for _, l := range v.lanes {
 		if len(v.lanes) > 1 {
-			one(l.value, at, l.size)
+			one(l.value, at, l.size, false)
 		}
 		at += int64(l.size)
 	}
@@ -353,7 +372,7 @@ func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 	for part := size / 2; part > 0; part /= 2 {
 		for k := uint8(0); k < size; k += part {
 			shift := 64 - 8*uint(part)
-			one(number64(v.num>>(8*uint(k))<<shift>>shift), p.disp+int64(k), part)
+			one(number64(v.num>>(8*uint(k))<<shift>>shift), p.disp+int64(k), part, false)
 		}
 	}
 }
@@ -370,8 +389,21 @@ func (w *flow) compare(in *module.Instr, op byte, a, b value, size uint8) {
 		x, y = b, a
 	}
 	v := combine(mix(mix(tagCond, uint64(op)), uint64(cond)), x, y)
-	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, at: in.At, op: op, size: size, nums: v.nums, vague: v.vague}
+	// Whether it counts with a sign goes with the width of a field.
+	what := combine(mix(mix(tagCond, uint64(op)), uint64(unsigned(cond))), x, y).hash
+	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, widths: v.widths, what: what, at: in.At, op: op, size: size, nums: v.nums, vague: v.vague}
 	w.sinks = append(w.sinks, s)
+}
+
+// unsigned is the condition that counts without a sign.
+func unsigned(cond byte) byte {
+	switch cond {
+	case 12:
+		return 2
+	case 14:
+		return 6
+	}
+	return cond
 }
 
 // destination is where a call to a leads: a stub or a slot may lead back into
@@ -410,7 +442,7 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 			continue
 		}
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
-		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
+		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 	}
 	for _, r := range []byte{0, 1, 2, 6, 7, 8, 9, 10, 11} {
 		w.set(r, opaque(tagResult, uint64(r)))

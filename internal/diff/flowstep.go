@@ -28,7 +28,7 @@ func (w *flow) step(in *module.Instr) {
 	case x86.Ret:
 		for _, r := range []int{0, 16} {
 			v := *w.regs[r]
-			w.sinks = append(w.sinks, sink{kind: sinkReturn, hash: mix(sinkReturnTag, v.hash), shape: mix(sinkReturnTag, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
+			w.sinks = append(w.sinks, sink{kind: sinkReturn, hash: mix(sinkReturnTag, v.hash), what: mix(sinkReturnTag, v.hash), widths: v.widths, shape: mix(sinkReturnTag, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 		}
 		return
 	case x86.Other:
@@ -116,7 +116,7 @@ func (w *flow) oneByte(in *module.Instr) {
 		w.rsp += 8
 		w.write(op&7|in.REX&1<<3, v)
 	case op == 0x63:
-		w.write(r, combine(mix(tagOp, 0x63), w.operand(in)))
+		w.write(r, w.extend(in))
 	case op == 0x68 || op == 0x6a:
 		w.rsp -= 8
 		w.push(number64(in.Imm))
@@ -160,6 +160,23 @@ func (w *flow) oneByte(in *module.Instr) {
 		v := combine(mix(mix(tagOp, uint64(op)), uint64(r)), p.base)
 		w.sinks = append(w.sinks, sink{kind: sinkStore, hash: v.hash, shape: v.shape, leaves: append(v.leaves, p.disp), at: in.At, vague: true})
 	}
+}
+
+// filled marks the width of a field that was filled up to a register's size.
+const filled = 0x80
+
+// extend is a load or move that fills the register up, or finds a bit: what is
+// loaded is one field, however wide the register.
+func (w *flow) extend(in *module.Instr) value {
+	fills := in.Map == 0 || in.Opcode == 0xb6 || in.Opcode == 0xb7 || in.Opcode == 0xbe || in.Opcode == 0xbf
+	v := w.operand(in)
+	if fills && in.ModRM>>6 != 3 {
+		if n := len(v.widths); n > 0 && v.copied {
+			v.widths = append(append([]uint8{}, v.widths[:n-1]...), v.widths[n-1]|filled)
+		}
+		return v
+	}
+	return combine(mix(tagOp, uint64(in.Opcode)|uint64(in.Map)<<8), v)
 }
 
 // aluForm is an operation of two operands, or of the accumulator and a number.
@@ -213,14 +230,14 @@ func (w *flow) aluImmediate(in *module.Instr, size uint8) {
 func (w *flow) address(in *module.Instr, r byte) {
 	p := w.place(in)
 	switch {
-	case p.frame:
+	case p.frame, p.local:
 		w.write(r, opaque(tagStack, 1))
 	case p.static != 0:
 		w.write(r, p.base)
 	default:
 		v := combine(tagAddress, p.base)
 		if in.Disp != 0 {
-			v.leaves = append(append([]int64{}, v.leaves...), in.Disp)
+			v.leaves, v.widths = append(append([]int64{}, v.leaves...), in.Disp), append(append([]uint8{}, v.widths...), 0)
 		}
 		w.write(r, v)
 	}
@@ -281,7 +298,7 @@ func (w *flow) twoByte(in *module.Instr) {
 		}
 		w.write(r, v)
 	case op == 0xb6 || op == 0xb7 || op == 0xbe || op == 0xbf, op >= 0xbc && op <= 0xbd, op == 0xb8:
-		w.write(r, combine(mix(tagOp, uint64(op)|1<<8), w.operand(in)))
+		w.write(r, w.extend(in))
 	case op >= 0xc8 && op < 0xd0: // bswap
 		n := op&7 | in.REX&1<<3
 		w.write(n, combine(mix(tagOp, 0xc8), w.read(n)))

@@ -240,6 +240,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	if !c.typed {
 		c.judgeOrder(o, n)
 		c.judgeSwaps(o, n)
+		c.judgeUses(o, n)
 		c.judgeWidths(o, n)
 		c.judgeStrides(o, n)
 		c.judgeSignature(o, n)

@@ -47,6 +47,72 @@ func (c *comparer) judgeSwaps(o, n *module.Func) {
 	}
 }
 
+// judgeUses refuses when one and the same thing is computed from, or stored
+// in, a field that is somewhere else now, where nothing was used before, or
+// that has another width: the instructions may differ, as they do when a
+// number is filled up to the size of a register.
+func (c *comparer) judgeUses(o, n *module.Func) {
+	type pair struct {
+		old, new *sink
+		several  bool
+	}
+	by := make(map[uint64]*pair)
+	var used [2]map[int64]bool
+	for i, list := range [2][]sink{c.flowOf(c.Old, o).sinks, c.flowOf(c.New, n).sinks} {
+		used[i] = make(map[int64]bool)
+		for k := range list {
+			s := &list[k]
+			for _, d := range s.leaves {
+				used[i][d] = true
+			}
+			if s.what == 0 || len(s.leaves) == 0 {
+				continue
+			}
+			p := by[s.what]
+			if p == nil {
+				p = &pair{}
+				by[s.what] = p
+			}
+			at := &p.old
+			if i == 1 {
+				at = &p.new
+			}
+			p.several = p.several || *at != nil
+			*at = s
+		}
+	}
+	moves := make(map[[2]int64]module.Addr)
+	half := false // a field left an offset for good, or came to one that was free
+	for _, p := range by {
+		if p.several || p.old == nil || p.new == nil || len(p.old.leaves) != len(p.new.leaves) || len(p.old.widths) != len(p.old.leaves) ||
+			len(p.new.widths) != len(p.new.leaves) {
+			continue
+		}
+		for k, d := range p.old.leaves {
+			e, u, v := p.new.leaves[k], p.old.widths[k], p.new.widths[k]
+			switch {
+			case d != e && !used[1][d] && !used[0][e]:
+				c.refuse(DataLayout, n.Name, "what was at offset %#x is at %#x in the fixed build (%v)", d, e, p.new.at)
+			case d != e:
+				moves[[2]int64{d, e}] = p.new.at
+				half = half || !used[1][d] || !used[0][e]
+				continue
+			case d == e && u&^filled != v&^filled && u+v != 4+8: // 4 plain bytes may be the half of 8
+				c.refuse(DataLayout, n.Name, "the field at offset %#x is used with %d bytes, with %d in the fixed build (%v)", d, u&^filled, v&^filled, p.new.at)
+			default:
+				continue
+			}
+			return
+		}
+	}
+	for m, at := range moves {
+		if half && len(moves) > 1 {
+			c.refuse(DataLayout, n.Name, "what was at offset %#x is at %#x in the fixed build, and others moved too (%v)", m[0], m[1], at)
+			return
+		}
+	}
+}
+
 // sameUse reports whether the two bodies certainly use two offsets alike, in
 // whatever order: the same is computed from them and stored there.
 func (c *comparer) sameUse(o, n *module.Func, d, e int64) bool {
