@@ -261,7 +261,7 @@ func patchModule(p *patch.Patch) moduleReport {
 			f.Changed++
 		}
 	}
-	return moduleReport{Module: p.Module, Verdict: "patchable", Patch: string(p.ID), Functions: f}
+	return moduleReport{Module: p.Module, Verdict: "patchable", Patch: string(p.ID), Functions: f, Remarks: remarks(p.Remarks)}
 }
 
 // stateName is what the reports call the outcome of an apply.
@@ -310,6 +310,9 @@ func printResults(w io.Writer, ps []processReport) {
 		}
 		fmt.Fprintln(w)
 		printReasons(w, p.Reasons)
+		for _, m := range p.Modules {
+			printRemarks(w, m.Remarks)
+		}
 		for _, f := range p.Findings {
 			fmt.Fprintf(w, "  %s: expected %s, found %s\n", clean(f.Place), f.Expected, f.Found)
 		}

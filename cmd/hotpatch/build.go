@@ -115,6 +115,7 @@ func printModules(w io.Writer, ms []moduleReport) {
 			fmt.Fprintf(w, "%s: patchable: %d functions changed, %d added, %d steered (%.2f s)\n  %s\n",
 				clean(m.Module), m.Functions.Changed, m.Functions.Added, m.Functions.Steered, m.Seconds, m.File)
 		}
+		printRemarks(w, m.Remarks)
 		if n := len(m.Omitted); n > 0 {
 			fmt.Fprintf(w, "  %d differences cannot matter and were left out: see hotpatch inspect, or --json\n", n)
 		}

@@ -21,6 +21,7 @@ type patchReport struct {
 	Verdict   string           `json:"verdict"`
 	Functions []functionReport `json:"functions"`
 	Omitted   []omission       `json:"omitted,omitempty"`
+	Remarks   []remark         `json:"remarks,omitempty"`
 	Fixups    map[string]int   `json:"fixups"` // by kind
 	Imports   []patch.Import   `json:"imports,omitempty"`
 	Entry     bool             `json:"entry_allowed"`
@@ -85,6 +86,7 @@ func inspect(p *patch.Patch, file string) *patchReport {
 			r.Sizes.Code += int(rg.Len())
 		}
 	}
+	r.Remarks = remarks(p.Remarks)
 	for _, o := range p.Omissions {
 		r.Omitted = append(r.Omitted, omission{o.Name, o.Reason, o.Detail})
 	}
@@ -124,6 +126,10 @@ func printPatch(w io.Writer, r *patchReport) {
 	}
 	for _, i := range r.Imports {
 		fmt.Fprintf(w, "  new import %s@%s\n", clean(i.Name), clean(i.Version))
+	}
+	if len(r.Remarks) > 0 {
+		fmt.Fprintf(w, "\nremarks\n")
+		printRemarks(w, r.Remarks)
 	}
 	if len(r.Omitted) > 0 {
 		fmt.Fprintf(w, "\nleft out, since it cannot matter\n")

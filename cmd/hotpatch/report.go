@@ -57,6 +57,8 @@ type moduleReport struct {
 	Running   *build     `json:"running,omitempty"`
 	Disk      *build     `json:"disk,omitempty"`
 	Omitted   []omission `json:"omitted,omitempty"`
+	Remarks   []remark   `json:"remarks,omitempty"`
+	Typed     bool       `json:"types_compared,omitempty"`
 	Reasons   []reason   `json:"reasons,omitempty"`
 	Seconds   float64    `json:"seconds,omitempty"`
 	// Where it lies in the process: address minus image address, bytes.
@@ -81,6 +83,35 @@ type omission struct {
 	Function string `json:"function"`
 	Reason   string `json:"reason"`
 	Detail   string `json:"detail"`
+}
+
+// remark is something to know of a patch that is safe.
+type remark struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+}
+
+func (r remark) String() string {
+	kind := r.Kind
+	if r.Kind == string(diff.NoEffect) {
+		kind = "no effect on objects that exist already"
+	}
+	return fmt.Sprintf("%s: %s: %s", kind, r.Name, r.Detail)
+}
+
+func remarks(rs []diff.Remark) []remark {
+	var out []remark
+	for _, r := range rs {
+		out = append(out, remark{string(r.Kind), r.Name, r.Detail})
+	}
+	return out
+}
+
+func printRemarks(w io.Writer, rs []remark) {
+	for _, r := range rs {
+		fmt.Fprintf(w, "  %s\n", clean(r.String()))
+	}
 }
 
 type reason struct {
@@ -134,7 +165,7 @@ func engineReasons(rs []engine.Reason) []reason {
 
 // builtReport describes the outcome of comparing two builds.
 func builtReport(b *plan.Build) moduleReport {
-	m := moduleReport{Module: b.Module, Verdict: string(b.Verdict), Reasons: diffReasons(b.Reasons), Functions: &functions{}}
+	m := moduleReport{Module: b.Module, Verdict: string(b.Verdict), Reasons: diffReasons(b.Reasons), Functions: &functions{}, Remarks: remarks(b.Remarks), Typed: b.Typed}
 	m.Functions.Changed, m.Functions.Added = b.Changed, b.Added
 	if b.Patch != nil {
 		m.Patch, m.Functions.Steered = string(b.Patch.ID), len(b.Patch.Steers)

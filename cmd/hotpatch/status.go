@@ -25,7 +25,8 @@ func newStatus(a *app) *cobra.Command {
 replaced by another build since, or that is patched: outdated, patched, or
 blocked when threads were in the way of the last attempt.
 
-The exit status is 0 when nothing is outdated, and 2 when something is.`,
+The exit status is 0 when nothing is outdated, and 2 when something is, or when
+a patch has no effect on objects that existed before it.`,
 		Example: "  hotpatch status\n  hotpatch status --pid 812 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,7 +56,7 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 		if !shown {
 			continue
 		}
-		outdated = outdated || pr.State == "outdated" || pr.State == "blocked"
+		outdated = outdated || pr.State == "outdated" || pr.State == "blocked" || slices.ContainsFunc(pr.Modules, unfixed)
 		r.Processes = append(r.Processes, pr)
 		p.say("%d processes are outdated or patched", len(r.Processes))
 	}
@@ -75,6 +76,10 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	}
 	return nil
 }
+
+// unfixed reports whether a module is patched, but objects in it are as
+// vulnerable as before.
+func unfixed(m moduleReport) bool { return m.State == "patched" && len(m.Remarks) > 0 }
 
 // processStatus describes a process that is outdated or patched.
 func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
@@ -122,7 +127,12 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 		if u.Level == engine.Entry {
 			mr.Reason = "level entry: a thread that was inside an old function runs it to its end"
 		}
-		if p, err := e.Store().Patch(u.Patch); err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
+		p, err := e.Store().Patch(u.Patch)
+		if err == nil && len(p.Remarks) > 0 {
+			mr.Remarks = remarks(p.Remarks)
+			mr.Reason = mr.Remarks[0].String()
+		}
+		if err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
 			mr.State, mr.Reason = "outdated", "patched, but another build is on disk now"
 		}
 		return mr, true

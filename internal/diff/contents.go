@@ -83,6 +83,30 @@ func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.
 	}
 }
 
+// judgeMoved refuses when a variable went to another section, as one does that
+// starts with zero in one build and with another value in the other: the same
+// place of a body refers to both, and neither is anything else in the other build.
+func (c *comparer) judgeMoved() {
+	for i := range c.Changes {
+		o, n := c.Changes[i].Old, c.Changes[i].New
+		if o == nil || o.Opaque || n.Opaque {
+			continue
+		}
+		c.alignedRefs(o, n, func(x, y *module.Ref) {
+			so, sn := c.Old.SectionAt(x.Target), c.New.SectionAt(y.Target)
+			if so == nil || sn == nil || so.Name == sn.Name || !so.Write || !sn.Write || isGOT(so) || isGOT(sn) {
+				return
+			}
+			if _, ok := c.data.toNew[x.Target]; ok {
+				return
+			}
+			if _, ok := c.data.toOld[y.Target]; !ok {
+				c.refuse(InitialValue, c.objectName(c.Old, x.Target), "lies in %s in the fixed build, no longer in %s", sn.Name, so.Name)
+			}
+		})
+	}
+}
+
 func (c *comparer) slotDiffers(o, n module.Reloc) string {
 	if o.Type != n.Type || o.Sym != n.Sym || o.Version != n.Version || o.Sym != "" && o.Addend != n.Addend {
 		return fmt.Sprintf("pointer to %s%+d becomes %s%+d", o.Sym, o.Addend, n.Sym, n.Addend)

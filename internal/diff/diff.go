@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hotpatch/internal/debuginfo"
 	"hotpatch/internal/module"
 )
 
@@ -35,6 +36,9 @@ const (
 	ConstantData           Code = "constant-data-changed"
 	TLSLayout              Code = "tls-layout"
 	Constructor            Code = "constructor-changed"
+	LiveValue              Code = "live-value-changed"
+	Signature              Code = "signature-changed"
+	LockProtocol           Code = "lock-protocol"
 	ConflictingPairs       Code = "conflicting-pairing"
 	UnpairedData           Code = "unpaired-data"
 	UnpairedFunction       Code = "unpaired-function"
@@ -63,11 +67,28 @@ type Omission struct {
 	Reason, Detail string
 }
 
+// A Remark is something to know of a patch that is safe.
+type Remark struct {
+	Kind   RemarkKind `json:"kind"`
+	Name   string     `json:"name"`   // the function or type
+	Detail string     `json:"detail"` // for people
+}
+
+// RemarkKind is the kind of a remark.
+type RemarkKind string
+
+// NoEffect: no effect on objects that exist already. They stay as vulnerable
+// as they were until they are made anew.
+const NoEffect RemarkKind = "no-effect-on-existing-objects"
+
 // A Change is one function of the fixed build that differs.
 type Change struct {
 	Old *module.Func // nil: added
 	New *module.Func
 	Why string
+	// Locks says that it takes or gives back other locks, or in another order,
+	// so that old and new code must not run at the same time.
+	Locks bool
 }
 
 // Result is what a comparison found.
@@ -78,7 +99,10 @@ type Result struct {
 	Changes   []Change // by address in the fixed build
 	Removed   []*module.Func
 	Omissions []Omission
-	Paired    int // functions with a counterpart
+	Remarks   []Remark
+	// Typed says that types were compared by debug information.
+	Typed  bool
+	Paired int // functions with a counterpart
 
 	*pairing
 }
@@ -125,11 +149,24 @@ type comparer struct {
 	lines    map[*module.Func]bool
 	targets  []module.Addr // see codeTargets
 	growths  []growth
+	flows    map[*module.Func]*flow
+	written  map[int64]map[[2]int64]string // offsets: numbers that are stored there, and what they become
+	asked    map[int64]map[[2]int64]module.Addr
+	atStart  map[*module.Func]bool
+	types    Types
+	typed    bool // the debug information of both builds says that no type differs
 }
 
-// Compare pairs two builds of one module and judges the difference. An error
-// means that they could not be compared at all.
-func Compare(old, new *module.Module) (*Result, error) {
+// Types finds the debug information of two builds; it is asked only when code
+// differs. An error means that one of them has none that can be read.
+type Types func() (old, new *debuginfo.Info, err error)
+
+// Compare pairs two builds of one module and judges the difference by the code
+// alone. An error means that they could not be compared at all.
+func Compare(old, new *module.Module) (*Result, error) { return CompareTypes(old, new, nil) }
+
+// CompareTypes is Compare with debug information, where there is any for both.
+func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 	r := &Result{Old: old, New: new, Verdict: Unchanged, pairing: &pairing{
 		toNew: make(map[*module.Func]*module.Func, len(old.Funcs)),
 		toOld: make(map[*module.Func]*module.Func, len(new.Funcs)),
@@ -140,11 +177,13 @@ func Compare(old, new *module.Module) (*Result, error) {
 	}
 	c := &comparer{
 		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
-		bodies: make(map[*module.Func][]module.Instr),
+		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
+		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
 	}
 	c.pairFuncs()
 	c.settle()
 	c.findChanges()
+	c.types = types
 	c.finish()
 	return r, nil
 }
@@ -153,6 +192,13 @@ func (c *comparer) refuse(code Code, name, format string, args ...any) {
 	r := Reason{code, name, fmt.Sprintf(format, args...)}
 	if !slices.Contains(c.Reasons, r) {
 		c.Reasons = append(c.Reasons, r)
+	}
+}
+
+func (c *comparer) remark(kind RemarkKind, name, format string, args ...any) {
+	r := Remark{kind, name, fmt.Sprintf(format, args...)}
+	if !slices.Contains(c.Remarks, r) {
+		c.Remarks = append(c.Remarks, r)
 	}
 }
 

@@ -84,7 +84,7 @@ func (c *comparer) judgeWidths(o, n *module.Func) {
 			for k := range y {
 				q := &y[k]
 				v, ok := widthOf(q)
-				if !ok || u == v || truncates(p, v) || truncates(q, u) || joins(p, b) || joins(q, a) || p.Disp+int64(u.bytes) <= q.Disp || q.Disp+int64(v.bytes) <= p.Disp ||
+				if !ok || u == v || truncates(p, v) || truncates(q, u) || c.joins(c.Old, o, p, b) || c.joins(c.New, n, q, a) || p.Disp+int64(u.bytes) <= q.Disp || q.Disp+int64(v.bytes) <= p.Disp ||
 					meet(olds[p.Disp], news[p.Disp]) || meet(olds[q.Disp], news[q.Disp]) {
 					continue
 				}
@@ -101,18 +101,33 @@ func truncates(p *module.Instr, whole width) bool {
 	return p.Map == 0 && p.Opcode == 0x8b && p.MemSize == 4 && whole == width{bytes: 8}
 }
 
-// joins reports whether an instruction stores at once what the other body
-// stores as two halves: compilers do so where they have both values.
-func joins(p *module.Instr, other []module.Instr) bool {
+// joins reports whether an instruction of f stores at once what the other body
+// stores as two halves: compilers do so where they know both values, and where
+// they copy two fields. A number whose upper half only goes on with the lower
+// one's sign may be one field; what is copied has to be read in halves, too.
+func (c *comparer) joins(m *module.Module, f *module.Func, p *module.Instr, other []module.Instr) bool {
 	stores := func(i *module.Instr) bool { return i.Map == 0 && (i.Opcode == 0x89 || i.Opcode == 0xc7) }
-	half := p.MemSize / 2
-	var low, high bool
-	for i := range other {
-		if in := &other[i]; stores(in) && isField(in) && in.MemSize == half {
-			low, high = low || in.Disp == p.Disp, high || in.Disp == p.Disp+int64(half)
+	half := int64(p.MemSize / 2)
+	halves := func(body []module.Instr, at int64, is func(*module.Instr) bool) bool {
+		var low, high bool
+		for i := range body {
+			if in := &body[i]; isField(in) && int64(in.MemSize) == half && is(in) {
+				low, high = low || in.Disp == at, high || in.Disp == at+half
+			}
 		}
+		return low && high
 	}
-	return stores(p) && half > 0 && low && high
+	if !stores(p) || half == 0 || !halves(other, p.Disp, stores) {
+		return false
+	}
+	return slices.ContainsFunc(c.flowOf(m, f).sinks, func(s sink) bool {
+		if s.at != p.At || int64(s.size) != 2*half {
+			return false
+		}
+		upper := s.num >> (8 * half)
+		return s.isNum && upper != 0 && upper != -1 ||
+			s.copied && halves(c.body(m, f), s.leaves[len(s.leaves)-1], func(in *module.Instr) bool { return !stores(in) })
+	})
 }
 
 func meet(a, b map[width]bool) bool {

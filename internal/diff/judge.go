@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
-	"slices"
 	"strings"
 
 	"hotpatch/internal/module"
@@ -33,11 +32,19 @@ func (c *comparer) judge() {
 		c.refuse(ConflictingPairs, c.objectName(c.Old, p[0]), "references disagree whether %v is %v in the fixed build", p[0], p[1])
 	}
 	c.judgeData()
+	c.judgeMoved()
 	c.judgeRemoved()
+	c.judgeTypes()
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}
-	c.judgeGrowth()
+	if !c.typed {
+		c.judgeGrowth()
+	}
+	c.judgeHeld()
+	if !c.Typed { // debug information tells more surely
+		c.noteNoEffect()
+	}
 }
 
 // judgeChurn tells a rebuild by another compiler, or with another profile,
@@ -188,7 +195,8 @@ func (c *comparer) callers(f *module.Func) []*module.Func {
 		for _, g := range c.Old.Funcs {
 			for i := range g.Refs {
 				if k := g.Refs[i].Kind; k == module.RefCall || k == module.RefJump {
-					c.calledBy[g.Refs[i].Target] = append(c.calledBy[g.Refs[i].Target], g)
+					to := destination(c.Old, g.Refs[i].Target)
+					c.calledBy[to] = append(c.calledBy[to], g)
 				}
 			}
 		}
@@ -229,39 +237,21 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeEntry(o, at)
 	}
 	c.judgeLayout(o, n)
-	c.judgeOrder(o, n)
-	c.judgeWidths(o, n)
-	c.judgeStrides(o, n)
+	if !c.typed {
+		c.judgeOrder(o, n)
+		c.judgeSwaps(o, n)
+		c.judgeUses(o, n)
+		c.judgeWidths(o, n)
+		c.judgeStrides(o, n)
+		c.judgeSignature(o, n)
+	}
+	c.judgeNumbers(o, n)
+	c.judgeCases(o, n)
+	c.judgeLocks(ch)
 	c.judgeTLSSlots(o, n)
-	if slices.Contains(c.initSlots(), o.Entry()) {
+	if c.onlyAtStart(o) {
 		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
 	}
-}
-
-// initSlots are the functions that the loader calls: DT_INIT, .init_array, and
-// the resolvers of indirect functions.
-func (c *comparer) initSlots() []module.Addr {
-	out := slices.Clone(c.Old.Init)
-	for _, r := range c.Old.Relocs {
-		if r.Type == elf.R_X86_64_IRELATIVE {
-			out = append(out, module.Addr(r.Addend))
-		}
-	}
-	for _, s := range c.Old.Symbols {
-		if s.Defined && s.Type == elf.STT_GNU_IFUNC {
-			out = append(out, s.Addr)
-		}
-	}
-	for _, name := range []string{".init_array", ".preinit_array"} {
-		if s := c.Old.Section(name); s != nil {
-			for _, r := range c.Old.RelocsIn(s.Range) {
-				if a, ok := r.Leads(); ok {
-					out = append(out, a)
-				}
-			}
-		}
-	}
-	return out
 }
 
 // judgeLabels refuses tables of labels (computed goto): pointers to the inside of a function.

@@ -70,10 +70,13 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 	// Two fields that changed places: every offset is used as often as before,
 	// but not by the same instructions.
 	swapped := func(p, q *module.Instr) bool {
-		return keys[p.Key] < 0 && keys[q.Key] > 0 && shift[p.Disp-q.Disp][q.Disp]
+		return keys[p.Key] < 0 && keys[q.Key] > 0 && shift[p.Disp-q.Disp][q.Disp] && !c.sameUse(o, n, p.Disp, q.Disp)
 	}
 	for _, m := range moved {
 		p, q := m[0], m[1]
+		if c.typed {
+			break // no object looks otherwise
+		}
 		gone, come := used[p.Disp] < 0, used[q.Disp] > 0
 		if gone && come || (gone || come) && len(shift[q.Disp-p.Disp]) > 1 || swapped(p, q) {
 			c.refuse(DataLayout, n.Name, "the field at offset %#x is at %#x in the fixed build (%v)", p.Disp, q.Disp, q.At)

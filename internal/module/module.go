@@ -223,6 +223,9 @@ func (m *Module) symbols(f *elf.File) error {
 	return nil
 }
 
+// File is the bytes of the file, which are not to be changed.
+func (m *Module) File() []byte { return m.data }
+
 // Section is the allocated section of that name, or nil.
 func (m *Module) Section(name string) *Section {
 	for i := range m.Sections {

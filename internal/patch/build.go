@@ -100,7 +100,7 @@ func newBuilder(r *diff.Result, tool string) *builder {
 		copies: make(map[module.Range]annexAt), tables: make(map[module.Addr]annexAt),
 		oldSlots: make(map[string]module.Addr), oldStubs: make(map[string]module.Addr),
 		out: &Patch{
-			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(),
+			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(), Remarks: r.Remarks,
 		},
 	}
 	for _, c := range r.Changes {
@@ -291,6 +291,8 @@ func (b *builder) old() {
 	switch n := len(b.out.Steers); {
 	case n == 1 && b.restarts():
 		b.out.EntryWhy = "a loop of the old function leads to its entry: an old frame would go on in new code"
+	case slices.ContainsFunc(b.Changes, func(c diff.Change) bool { return c.Locks }):
+		b.out.EntryWhy = "locks are taken otherwise: old and new code must not run at the same time"
 	case n == 1:
 		b.out.EntryAllowed, b.out.EntryWhy = true, "one function is steered: old frames end in old code, new calls run new code"
 	default:

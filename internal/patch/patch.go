@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"hotpatch/internal/diff"
 	"hotpatch/internal/module"
 )
 
@@ -167,7 +168,8 @@ type Patch struct {
 	Old        []OldFunc
 	Functions  []Function
 	Omissions  []Omission
-	EHFrameHdr module.Addr // .eh_frame_hdr of the overlay's own unwind tables, overlay address; 0 when none
+	Remarks    []diff.Remark `json:",omitempty"` // what to know of it, see diff.Result
+	EHFrameHdr module.Addr   // .eh_frame_hdr of the overlay's own unwind tables, overlay address; 0 when none
 	// Header is room, of HeaderLen bytes, at the end of the read-only piece for
 	// whoever installs the overlay; the patch has zeros there.
 	Header    module.Addr // overlay address

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"hotpatch/internal/debuginfo"
 	"hotpatch/internal/diff"
 	"hotpatch/internal/host"
 	"hotpatch/internal/module"
@@ -27,6 +28,8 @@ type Build struct {
 	Patch          *patch.Patch // nil unless patchable
 	Changed, Added int          // functions
 	Omitted        []patch.Omission
+	Remarks        []diff.Remark
+	Typed          bool // types were compared by debug information
 }
 
 // Pair compares two builds, given as the bytes of their files, and makes the
@@ -46,11 +49,11 @@ func Pair(oldData, newData []byte, oldPath, newPath, tool string) (*Build, error
 		}
 		ms[i] = m
 	}
-	r, err := diff.Compare(ms[0], ms[1])
+	r, err := diff.CompareTypes(ms[0], ms[1], func() (old, new *debuginfo.Info, err error) { return types(ms[0], ms[1]) })
 	if err != nil {
 		return nil, err
 	}
-	b := &Build{Module: r.New.Name, Verdict: r.Verdict, Reasons: r.Reasons}
+	b := &Build{Module: r.New.Name, Verdict: r.Verdict, Reasons: r.Reasons, Remarks: r.Remarks, Typed: r.Typed}
 	for _, o := range r.Omissions {
 		b.Omitted = append(b.Omitted, patch.Omission{Name: o.Func.Name, Reason: o.Reason, Detail: o.Detail})
 	}
@@ -71,6 +74,16 @@ func Pair(oldData, newData []byte, oldPath, newPath, tool string) (*Build, error
 		b.Verdict = diff.Refused
 	}
 	return b, nil
+}
+
+// types finds the debug information of two builds. A server is asked for the
+// fixed build's only when there is some for the baseline.
+func types(old, new *module.Module) (a, b *debuginfo.Info, err error) {
+	p := debuginfo.Usual()
+	if a, err = p.Find(context.Background(), old); err == nil {
+		b, err = p.Find(context.Background(), new)
+	}
+	return a, b, err
 }
 
 func refused(name string, r diff.Reason) *Build {

@@ -111,7 +111,8 @@ var arrows = []struct {
 	why      string
 }{
 	{[]string{"internal/module/x86", "internal/module/cfi"}, []string{"internal/"}, "decoders are pure: bytes in, values out"},
-	{[]string{"internal/module"}, []string{"internal/diff", "internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "a module knows nothing of comparing or patching"},
+	{[]string{"internal/module"}, []string{"internal/debuginfo", "internal/diff", "internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "a module knows nothing of comparing or patching"},
+	{[]string{"internal/debuginfo"}, []string{"internal/diff", "internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "debug information is read without judging it"},
 	{[]string{"internal/diff"}, []string{"internal/patch", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "comparing knows nothing of what is made of it"},
 	{[]string{"internal/patch"}, []string{"internal/process", "internal/engine", "internal/host", "internal/plan"}, "a patch knows nothing of processes"},
 	{[]string{"internal/check"}, []string{"internal/diff", "internal/module", "internal/module/cfi", "internal/process", "internal/engine", "internal/host", "internal/plan"}, "a proof shares only the decoder with what it proves"},
