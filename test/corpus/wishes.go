@@ -23,6 +23,9 @@ var wishes = map[diff.Code]string{
 	diff.NotPositionIndependent: "tell addresses from numbers by relocations, which ordinary builds do not keep",
 	diff.JumpIntoEntry:          "steer behind the loop's head, or move the entry's instructions",
 	diff.TLSLayout:              "nothing: threads that exist have no room",
+	diff.LiveValue:              "show that no object holds the old number, or write the new one into those that do, which needs their types",
+	diff.Signature:              "prove that every caller changed with it, also those in other modules",
+	diff.LockProtocol:           "wait until no thread holds a lock of the old order",
 	diff.NoEntryRoom:            "enter through a breakpoint or through the callers instead of a jump",
 	diff.UnresolvedImport:       "resolve the symbol in the process by what the loader has",
 }
