@@ -91,6 +91,9 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 		for k, d := range p.old.leaves {
 			e, u, v := p.new.leaves[k], p.old.widths[k], p.new.widths[k]
 			switch {
+			case d != e && u == 0 && v == 0: // of an address, which may be a sum like any other
+				moves[[2]int64{d, e}] = p.new.at
+				continue
 			case d != e && !used[1][d] && !used[0][e]:
 				c.refuse(DataLayout, n.Name, "what was at offset %#x is at %#x in the fixed build (%v)", d, e, p.new.at)
 			case d != e:
