@@ -97,6 +97,7 @@ func (e *Engine) begin(pid int, res *Result) (*txn, func(), error) {
 		return nil, nil, err
 	}
 	res.ID = p.ID
+	p.KeepOff()
 	unlock, err := e.store.Lock(p.ID)
 	if err != nil {
 		p.Close()

@@ -21,25 +21,28 @@ func BeNice() {
 	}
 }
 
-// keepOff keeps this program, all of its threads, off the processor on which
-// the process's main thread runs, where it may use another one: even with the
-// lowest priority it would take the processor for a millisecond at a time.
-func (p *Process) keepOff() {
-	st, err := p.Stat(0)
-	if err != nil || st.CPU < 0 || st.CPU == p.kept.off && p.kept.set {
-		return
-	}
+// KeepOff keeps this program, all of its threads, off the processor on which
+// the process's main thread runs, where it may use another one, until Close:
+// even with the lowest priority it would take the processor for a millisecond
+// at a time.
+func (p *Process) KeepOff() {
 	k := &p.kept
-	if !k.set && unix.SchedGetaffinity(0, &k.all) != nil {
+	st, err := p.Stat(0)
+	if err != nil || st.CPU < 0 || k.set && st.CPU == k.off || !k.set && unix.SchedGetaffinity(0, &k.all) != nil {
 		return
 	}
 	k.off, k.set = st.CPU, true
-	onThreads(func(tid int) {
-		others := k.all
-		if others.Clear(st.CPU); others.Count() > 0 {
-			_ = unix.SchedSetaffinity(tid, &others)
-		}
-	})
+	others := k.all
+	if others.Clear(st.CPU); others.Count() > 0 {
+		onThreads(func(tid int) { _ = unix.SchedSetaffinity(tid, &others) })
+	}
+}
+
+// followOff does so again when the thread runs elsewhere by now.
+func (p *Process) followOff() {
+	if p.kept.set {
+		p.KeepOff()
+	}
 }
 
 // anywhere takes that back.

@@ -55,7 +55,7 @@ type Process struct {
 	scratch          []byte // of Tids
 	kept             struct {
 		set bool
-		off int         // the processor that keepOff keeps this program off
+		off int         // the processor that KeepOff keeps this program off
 		all unix.CPUSet // where it may run
 	}
 }

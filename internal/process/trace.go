@@ -69,7 +69,7 @@ type Tracer struct {
 // stopped is resumed, and a thread that would not stop is let go at its end. Only one Trace may run at a time in a program.
 func (p *Process) Trace(fn func(*Tracer) error) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	p.keepOff()
+	p.followOff()
 	done := make(chan error)
 	go onThread(func() {
 		noStopSignals()
