@@ -261,7 +261,7 @@ func (c *checker) codeAt(q *question) outcome {
 	}
 	switch {
 	case !same:
-		if c.pairs.by[p] == byPlace {
+		if c.pairs.guessed(p) {
 			return unsure(Branch, "leads to %s, for %v", c.nameOf(q.got), p)
 		}
 		return bad(Branch, "leads to %s, not to the baseline's %v at %#x", c.nameOf(q.got), p, old.start+off)
