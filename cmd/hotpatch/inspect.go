@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"hotpatch/internal/check"
 	"hotpatch/internal/module"
 	"hotpatch/internal/patch"
 )
@@ -28,6 +30,16 @@ type patchReport struct {
 	EntryWhy  string           `json:"entry_why"`
 	Escapes   bool             `json:"code_addresses_escape"`
 	Sizes     sizes            `json:"bytes"`
+	Proof     *proof           `json:"proof,omitempty"`
+}
+
+// proof is what a second look at the patch and its two builds found.
+type proof struct {
+	Functions  int      `json:"functions"`
+	References int      `json:"references"`
+	Compared   int      `json:"compared"` // pieces of code that stay, and are the same
+	Faults     []string `json:"faults"`
+	Unproved   []string `json:"unproved"`
 }
 
 type functionReport struct {
@@ -48,26 +60,83 @@ type sizes struct {
 }
 
 func newInspect(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "inspect FILE",
+	var second bool
+	cmd := &cobra.Command{
+		Use:   "inspect FILE [--check OLD NEW]",
 		Short: "Show what a patch file holds",
 		Long: `Show what a patch file holds: the builds it leads from and to, the functions it
 changes and why, what was left out and why, and how large it is. The file is an
-ELF object: readelf and objdump -d open it too.`,
-		Example: "  hotpatch inspect nginx.hotpatch\n  objdump -d nginx.hotpatch",
-		Args:    cobra.ExactArgs(1),
+ELF object: readelf and objdump -d open it too.
+
+With --check the patch is proved by a second way, from the two ELF files that
+it was made from: every reference of its code is followed to where the fixed
+build's leads, by code that has nothing in common with what built it. It says
+what is wrong (exit status 4), and what nothing speaks for or against. Files
+with symbols let it prove more.`,
+		Example: "  hotpatch inspect nginx.hotpatch\n  objdump -d nginx.hotpatch\n  hotpatch inspect nginx.hotpatch --check /var/tmp/old/nginx /usr/sbin/nginx",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if second {
+				return cobra.ExactArgs(3)(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := patch.Open(args[0])
 			if err != nil {
 				return err
 			}
 			r := inspect(p, args[0])
-			if a.json {
-				return a.print(cmd.OutOrStdout(), "inspect", report{Patch: r})
+			if second {
+				if r.Proof, err = prove(p, args[1], args[2]); err != nil {
+					return err
+				}
 			}
-			printPatch(cmd.OutOrStdout(), r)
-			return nil
+			if a.json {
+				err = a.print(cmd.OutOrStdout(), "inspect", report{Patch: r})
+			} else {
+				printPatch(cmd.OutOrStdout(), r)
+			}
+			if err == nil && r.Proof != nil && len(r.Proof.Faults) > 0 {
+				return exitDamaged
+			}
+			return err
 		},
+	}
+	cmd.Flags().BoolVar(&second, "check", false, "prove the patch from the files OLD and NEW")
+	return cmd
+}
+
+// prove checks a patch against the two files that it was made from.
+func prove(p *patch.Patch, oldPath, newPath string) (*proof, error) {
+	old, err := os.ReadFile(oldPath)
+	if err != nil {
+		return nil, err
+	}
+	fixed, err := os.ReadFile(newPath)
+	if err != nil {
+		return nil, err
+	}
+	c, err := check.Patch(p, old, fixed)
+	if err != nil {
+		return nil, err
+	}
+	out := &proof{Functions: c.Proved.Functions, References: c.Proved.References, Compared: c.Proved.Compared, Faults: []string{}, Unproved: []string{}}
+	for _, f := range c.Faults {
+		out.Faults = append(out.Faults, f.String())
+	}
+	for _, f := range c.Unproved {
+		out.Unproved = append(out.Unproved, f.String())
+	}
+	return out, nil
+}
+
+func printProof(w io.Writer, p *proof) {
+	fmt.Fprintf(w, "\nproof: %d references of %d pieces of code lead where they should, %d pieces that stay are the same\n", p.References, p.Functions, p.Compared)
+	for _, f := range p.Faults {
+		fmt.Fprintf(w, "  WRONG %s\n", clean(f))
+	}
+	for _, f := range p.Unproved {
+		fmt.Fprintf(w, "  not proved: %s\n", clean(f))
 	}
 }
 
@@ -136,5 +205,8 @@ func printPatch(w io.Writer, r *patchReport) {
 	}
 	for _, o := range r.Omitted {
 		fmt.Fprintf(w, "  %s: %s: %s\n", clean(o.Function), o.Reason, clean(o.Detail))
+	}
+	if r.Proof != nil {
+		printProof(w, r.Proof)
 	}
 }

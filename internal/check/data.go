@@ -131,7 +131,7 @@ func (d *dataMap) named(w uint64) place {
 		}
 	}
 	i := sort.Search(len(n.objects), func(i int) bool { return n.objects[i].start >= w })
-	for i--; i >= 0 && n.objects[i].start+maxObject > w; i-- {
+	for i--; i >= 0; i-- {
 		x := &n.objects[i]
 		k, ok := o.byKey[x.key]
 		if x.end == w && ok && o.objects[k].end-o.objects[k].start == x.end-x.start {

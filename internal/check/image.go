@@ -55,6 +55,7 @@ type image struct {
 	funcs    map[string]uint64 // names of code, unique ones
 	exports  map[string]elf.Symbol
 	objects  []object // by start
+	reach    []uint64 // the largest end of an object up to each
 	byKey    map[string]int
 	labels   map[uint64][]string // names without a size, as the linker makes them
 	threads  map[string]uint64   // thread-local variables
@@ -315,7 +316,7 @@ func (m *image) names(f *elf.File, dyn []elf.Symbol) {
 				twice[key] = true
 			}
 			m.funcs[key] = s.Value
-		case elf.ST_TYPE(s.Info) == elf.STT_OBJECT && s.Size > 0:
+		case elf.ST_TYPE(s.Info) == elf.STT_OBJECT && s.Size > 0 && s.Size < maxImage:
 			m.objects = append(m.objects, object{key, s.Value, s.Value + s.Size, numbered.MatchString(s.Name)})
 		case elf.ST_TYPE(s.Info) == elf.STT_NOTYPE:
 			m.labels[s.Value] = append(m.labels[s.Value], key)
@@ -345,7 +346,10 @@ func (m *image) names(f *elf.File, dyn []elf.Symbol) {
 		add(key, s)
 	}
 	slices.SortStableFunc(m.objects, func(a, b object) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.end, a.end)) })
+	far := uint64(0)
 	for i, o := range m.objects {
+		far = max(far, o.end)
+		m.reach = append(m.reach, far)
 		if k, ok := m.byKey[o.key]; ok && m.objects[k].start != o.start {
 			twice["object"+o.key] = true
 		}
@@ -366,16 +370,13 @@ func (m *image) names(f *elf.File, dyn []elf.Symbol) {
 func (m *image) objectsAt(a uint64) []object {
 	var out []object
 	i := sort.Search(len(m.objects), func(i int) bool { return m.objects[i].start > a })
-	for i--; i >= 0 && len(out) < 8 && m.objects[i].start+maxObject > a; i-- {
+	for i--; i >= 0 && len(out) < 8 && m.reach[i] > a; i-- {
 		if a < m.objects[i].end {
 			out = append(out, m.objects[i])
 		}
 	}
 	return out
 }
-
-// maxObject is how far back the object that holds an address is looked for.
-const maxObject = 1 << 22
 
 // findAnchors gathers the addresses of data that code, pointers and names lead to.
 func (m *image) findAnchors() {

@@ -261,7 +261,7 @@ func (c *checker) codeAt(q *question) outcome {
 	}
 	switch {
 	case !same:
-		if c.pairs.by[p] == byPlace {
+		if c.pairs.guessed(p) {
 			return unsure(Branch, "leads to %s, for %v", c.nameOf(q.got), p)
 		}
 		return bad(Branch, "leads to %s, not to the baseline's %v at %#x", c.nameOf(q.got), p, old.start+off)
@@ -361,6 +361,9 @@ func (c *checker) constant(q *question, s *section) outcome {
 	} else if p := c.pieceAt(q.got); p == nil || p.prot != patch.ReadOnly {
 		return bad(Constant, "leads to %#x, which is not constant", q.got-overlayBias)
 	}
+	if len(want) == 0 {
+		return unsure(Constant, "leads to %#x, where the fixed build's file has nothing", q.want)
+	}
 	if !bytes.Equal(want, got) {
 		return bad(Constant, "%d bytes are %.60q, not %.60q", len(want), got, want)
 	}
@@ -413,30 +416,31 @@ func (c *checker) extent(q *question) ([]byte, bool) {
 	if q.use == access && q.size > 0 {
 		return c.fixed.bytes(q.want, q.size), true
 	}
-	if l := c.fixed.objectsAt(q.want); len(l) > 0 {
-		end := l[0].end
-		for _, x := range l {
-			end = max(end, x.end)
-		}
-		return c.fixed.bytes(q.want, end-q.want), true
+	var end uint64
+	for _, x := range c.fixed.objectsAt(q.want) {
+		end = max(end, x.end)
+	}
+	if b := c.fixed.bytes(q.want, end-q.want); end > q.want && b != nil {
+		return b, true
 	}
 	text := c.fixed.text(q.want)
 	all := c.fixed.bytes(q.want, c.fixed.next(q.want)-q.want)
-	if all == nil {
-		return []byte{}, false
-	}
 	used := bytes.TrimRight(all, "\x00")
-	if len(all)-len(used) < 64 { // what alignment explains
-		all = used
+	if len(all)-len(used) >= 64 { // more than alignment explains
+		used = all
 	}
-	if len(text) > 0 && len(text) >= len(all) {
+	same := func(b []byte) bool { return len(b) > 0 && bytes.Equal(c.memory(q.got, uint64(len(b))), b) }
+	switch {
+	case len(text) > 0 && len(text) >= len(used):
 		return text, true
-	}
-	if bytes.Equal(c.memory(q.got, uint64(len(all))), all) {
+	case same(all):
 		return all, true
-	}
-	if len(text) > 0 {
+	case same(used):
+		return used, true
+	case len(text) > 0:
 		return text, false
+	case len(used) == 0:
+		return all[:min(len(all), 8)], false
 	}
-	return all, true
+	return used, true
 }

@@ -63,13 +63,13 @@ func (c *checker) pairParts() {
 			c.pairByLabel(false)
 		}
 		if len(c.pairs.old) == before {
+			c.pairByLikeness()
+		}
+		if len(c.pairs.old) == before {
 			c.pairByOrder()
 		}
 		if len(c.pairs.old) == before {
 			c.pairByVotes(true)
-		}
-		if len(c.pairs.old) == before {
-			c.pairByLikeness()
 		}
 		if len(c.pairs.old) == before {
 			break
@@ -362,6 +362,12 @@ func (c *checker) likest(list []*part, p *part, m, mp *image, least float64) (be
 		}
 	}
 	return best
+}
+
+// guessed reports whether a pair is too weak to speak against another: twins
+// may have changed places, and a place alone proves nothing.
+func (p *pairing) guessed(n *part) bool {
+	return p.by[n] == byPlace || p.by[n] == byOrder && !n.gap
 }
 
 // pairByPlace guesses that what is left alone between the same two neighbours

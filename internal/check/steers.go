@@ -84,7 +84,7 @@ func (c *checker) reached(o *part) string {
 // weigh notes a fault that rests on a pair: without evidence for the pair it
 // proves nothing.
 func (c *checker) weigh(n *part, code Code, format string, args ...any) {
-	if c.pairs.by[n] == byPlace {
+	if c.pairs.guessed(n) {
 		c.unproved(code, format, args...)
 		return
 	}
