@@ -22,6 +22,7 @@ var version = ""
 func main() { os.Exit(run()) }
 
 func run() int {
+	process.BeNice() // what runs here matters more than how soon we are done
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	app := &app{}
@@ -76,9 +77,6 @@ Exit status: 0 done, 1 an error, 2 (status) something runs outdated code,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       toolVersion(),
-		PersistentPreRun: func(*cobra.Command, []string) {
-			process.BeNice() // what runs here matters more than how soon we are done
-		},
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (its schema is docs/json.md)")
 	root.PersistentFlags().StringVar(&a.store, "store", "/run/hotpatch", "folder of the records of what is in which process")

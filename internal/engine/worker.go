@@ -42,6 +42,7 @@ type Request struct {
 	Pids    []Target   `json:"pids"`
 	IDs     []patch.ID `json:"ids,omitempty"` // to remove; none means all
 	Options Options    `json:"options"`
+	CPUs    []int      `json:"cpus,omitempty"` // that the worker may use; none: as it was started
 }
 
 // Target is a process and the patch files to apply to it, one transaction.
@@ -71,6 +72,7 @@ func RunWorker(in io.Reader, out io.Writer) error {
 	if err := dec.Decode(&req); err != nil {
 		return fmt.Errorf("read request: %w", err)
 	}
+	process.RunOn(req.CPUs)
 	rehearse(req.Pids)
 	var alone atomic.Bool // nobody reads any more
 	go func() {
@@ -160,6 +162,13 @@ type Client struct {
 // worker finishes or undoes the process at hand by itself; the results so far
 // are returned with the error.
 func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
+	if len(req.Pids) > 0 { // a program that starts would be in its way, too
+		if p, err := process.Open(req.Pids[0].Pid, nil); err == nil {
+			p.KeepOff()
+			req.CPUs = p.CPUs()
+			defer p.Close()
+		}
+	}
 	// This very program, even when its file was replaced meanwhile.
 	cmd := exec.Command("/proc/self/exe", "worker")
 	cmd.Args[0] = filepath.Base(os.Args[0])

@@ -38,6 +38,29 @@ func (p *Process) KeepOff() {
 	}
 }
 
+// RunOn lets this program, all of its threads, run on these processors; none
+// means that nothing changes.
+func RunOn(cpus []int) {
+	var set unix.CPUSet
+	for _, c := range cpus {
+		set.Set(c)
+	}
+	if len(cpus) > 0 {
+		onThreads(func(tid int) { _ = unix.SchedSetaffinity(tid, &set) })
+	}
+}
+
+// CPUs are the processors on which this program might run before KeepOff.
+func (p *Process) CPUs() []int {
+	var out []int
+	for c := range len(p.kept.all) * 64 {
+		if p.kept.all.IsSet(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // followOff does so again when the thread runs elsewhere by now.
 func (p *Process) followOff() {
 	if p.kept.set {
