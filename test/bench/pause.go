@@ -14,8 +14,8 @@ import (
 
 // pause applies a patch of ten functions to a target and rolls it back, again
 // and again, for several numbers of threads. Beside what hotpatch reports
-// stands what the target saw, and what it sees in as much time in which
-// nothing patches it.
+// stands what the target saw, what it sees in as much time in which nothing
+// patches it, and what while hotpatch runs but has nothing to do with it.
 func (b *bench) pause(ctx context.Context) error {
 	program, patch, err := b.compile(ctx)
 	if err != nil {
@@ -31,7 +31,7 @@ func (b *bench) pause(ctx context.Context) error {
 	}
 	fmt.Printf("\nPause, %d times apply and rollback of 10 functions, level strict; median and 99th percentile in microseconds\n\n", b.rounds)
 	return table.Write(os.Stdout, []string{
-		"threads", "apply, reported", "rollback, reported", "no thread ran", "... without patching",
+		"threads", "apply, reported", "rollback, reported", "no thread ran", "... without patching", "... while hotpatch inspects a file",
 		"longest gap of a thread", "... without patching", "stops",
 	}, rows)
 }
@@ -41,6 +41,7 @@ type samples struct {
 	apply, rollback         []float64 // microseconds, as reported
 	all, own                []float64 // microseconds, as the target saw
 	calmAll, calmOwn, stops []float64
+	other                   []float64 // microseconds, while hotpatch does something else
 }
 
 func (b *bench) pauseOf(ctx context.Context, program, patch string, threads int) ([]string, error) {
@@ -71,9 +72,14 @@ func (b *bench) pauseOf(ctx context.Context, program, patch string, threads int)
 		}
 		calm := t.read()
 		s.calmAll, s.calmOwn = append(s.calmAll, micros(calm.all)), append(s.calmOwn, micros(calm.own))
+		t.reset()
+		if _, err := b.tool.Inspect(ctx, patch); err != nil { // touches no process
+			return nil, err
+		}
+		s.other = append(s.other, micros(t.read().all))
 	}
 	row := []string{fmt.Sprint(threads)}
-	for _, values := range [][]float64{s.apply, s.rollback, s.all, s.calmAll, s.own, s.calmOwn} {
+	for _, values := range [][]float64{s.apply, s.rollback, s.all, s.calmAll, s.other, s.own, s.calmOwn} {
 		row = append(row, medianAndTail(values))
 	}
 	slices.Sort(s.stops)
