@@ -125,10 +125,9 @@ func combine(op uint64, vs ...value) value {
 		}
 		out.static, out.vague = out.static || v.static, out.vague || v.vague
 	}
+	out.vague = out.vague || len(out.leaves) > maxLeaves
 	out.nums = out.nums[:min(len(out.nums), maxLeaves)]
-	if len(out.leaves) > maxLeaves {
-		out.leaves, out.widths, out.vague = out.leaves[:maxLeaves], out.widths[:maxLeaves], true
-	}
+	out.leaves, out.widths = out.leaves[:min(len(out.leaves), maxLeaves)], out.widths[:min(len(out.widths), maxLeaves)]
 	return out
 }
 
@@ -450,7 +449,7 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 	}
 	w.calls[callee.hash]++
 	v := combine(mix(tagResult, w.calls[callee.hash]), callee, opaque(tagResult, 0))
-	v.leaves, v.static = nil, false
+	v.leaves, v.widths, v.static = nil, nil, false
 	w.set(0, v)
 	for r := byte(16); r < 32; r++ {
 		w.set(r, opaque(tagResult, uint64(r)))

@@ -116,7 +116,7 @@ func either(a, b *value) *value {
 		a, b = b, a
 	}
 	v := combine(tagEither, *a, *b)
-	v.leaves, v.vague = nil, true
+	v.leaves, v.widths, v.vague = nil, nil, true
 	return &v
 }
 
