@@ -2,6 +2,7 @@ package patch
 
 import (
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -107,7 +108,7 @@ func newBuilder(r *diff.Result, tool string) *builder {
 		b.included[c.New] = true
 	}
 	for _, rel := range r.Old.Relocs {
-		if k, local, ok := diff.SlotKey(r.Old, rel.Addr); ok && local == 0 && b.oldSlots[k] == 0 {
+		if k, local, ok := diff.SlotKey(r.Old, rel.Addr); ok && local == 0 && (b.oldSlots[k] == 0 || rel.Type == elf.R_X86_64_GLOB_DAT) {
 			b.oldSlots[k] = rel.Addr
 		}
 	}

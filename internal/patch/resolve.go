@@ -109,10 +109,19 @@ func (b *builder) resolveIndirect(f *module.Func, resolver module.Addr) target {
 	return b.refuse(diff.UnresolvedImport, f.Name, "calls through an indirect function that the baseline did not use")
 }
 
+// lazy reports whether the baseline's slot may hold the address of a linkage
+// stub yet, where the fixed build's holds that of the function: then a pointer
+// from the one is not equal to a pointer from the other.
+func (b *builder) lazy(old, at module.Addr) bool {
+	o, _ := b.Old.RelocAt(old)
+	n, _ := b.New.RelocAt(at)
+	return o.Type == elf.R_X86_64_JMP_SLOT && n.Type != elf.R_X86_64_JMP_SLOT
+}
+
 // resolveSlot resolves the use of a slot that the loader fills.
 func (b *builder) resolveSlot(f *module.Func, key string, at, local module.Addr) target {
 	if local == 0 {
-		if old, ok := b.oldSlots[key]; ok {
+		if old, ok := b.oldSlots[key]; ok && !b.lazy(old, at) {
 			return target{where: inBaseline, addr: old}
 		}
 		return b.newSlot(f.Name, key, at)
