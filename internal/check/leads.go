@@ -238,6 +238,9 @@ func (c *checker) codeAt(q *question) outcome {
 	off := q.want - p.start
 	m, old := c.in[p], c.pairs.old[p]
 	if m != nil && !q.stays && (q.use != address || off != 0 || old == nil) {
+		if f := &c.patch.Functions[m.fn]; inBase && off == 0 && old == nil && f.Steered && o == uint64(f.Old) {
+			return unsure(Branch, "takes the address of %s, which the patch steers to %v", c.nameOf(q.got), p)
+		}
 		if q.got != m.to+overlayBias+off {
 			return bad(Branch, "leads to %s, not to %v+%#x in the overlay", c.nameOf(q.got), p, off)
 		}
