@@ -208,10 +208,11 @@ func (c *comparer) settle() {
 	for round := 0; round < 50; round++ {
 		c.follow()
 		n := len(c.toNew)
-		c.pairNamed()
+		named := c.named()
+		c.pairNamed(named)
 		c.pairInOrder()
-		c.pairSimilar()
-		c.pairMoved()
+		c.pairSimilar(named)
+		c.pairMoved(named)
 		if len(c.toNew) == n {
 			break
 		}

@@ -180,10 +180,9 @@ func (c *comparer) stretches(f func(olds, news []*module.Func)) {
 // in common to be taken for one function.
 const alike = 0.5
 
-// pairNamed pairs changed bodies, wherever they lie, that are alike and that
-// paired functions, changed ones, call or refer to at the same place: all of
-// those that do name these two.
-func (c *comparer) pairNamed() {
+// named is which functions the changed bodies of paired functions call or refer
+// to at the same place.
+func (c *comparer) named() *ballot {
 	named := newBallot()
 	for _, n := range c.New.Funcs {
 		o := c.toOld[n]
@@ -197,6 +196,20 @@ func (c *comparer) pairNamed() {
 			}
 		})
 	}
+	return named
+}
+
+// contradicts reports whether others are named as the counterparts of two
+// functions: a body that was split may be more like the part that was taken
+// out of it than like what is left.
+func (b *ballot) contradicts(o, n *module.Func) bool {
+	return len(b.funcs[o]) > 0 && b.funcs[o][n] == 0 || len(b.funcsBack[n]) > 0 && b.funcsBack[n][o] == 0
+}
+
+// pairNamed pairs changed bodies, wherever they lie, that are alike and that
+// paired functions, changed ones, call or refer to at the same place: all of
+// those that do name these two.
+func (c *comparer) pairNamed(named *ballot) {
 	for _, o := range c.Old.Funcs {
 		if len(named.funcs[o]) != 1 || c.toNew[o] != nil {
 			continue
@@ -211,7 +224,7 @@ func (c *comparer) pairNamed() {
 
 // pairSimilar pairs changed bodies in a stretch when they are alike and share
 // something that both refer to: place alone is never enough.
-func (c *comparer) pairSimilar() {
+func (c *comparer) pairSimilar(named *ballot) {
 	c.stretches(func(olds, news []*module.Func) {
 		if len(olds)*len(news) > 400 {
 			return
@@ -224,7 +237,7 @@ func (c *comparer) pairSimilar() {
 				if !old {
 					o, n = g, f
 				}
-				if c.toNew[o] != nil || c.toOld[n] != nil {
+				if c.toNew[o] != nil || c.toOld[n] != nil || named.contradicts(o, n) {
 					continue
 				}
 				if s := c.likeness(o, n); s > score && c.shareEvidence(o, n) {
@@ -281,10 +294,11 @@ func (c *comparer) landmarks(o, n *module.Func) float64 {
 	return float64(common) / float64(max(len(a), len(b)))
 }
 
-// pairMoved pairs changed bodies, wherever they lie, that have many
-// landmarks in common, one of them a rare one, when no other function without a
-// counterpart comes near.
-func (c *comparer) pairMoved() {
+// pairMoved pairs changed bodies, wherever they lie, that have many landmarks in
+// common, one of them a rare one, when no other function without a counterpart
+// comes near, and that paired functions use alike: both are called, or both
+// have their address taken, by a function and its counterpart.
+func (c *comparer) pairMoved(named *ballot) {
 	var olds, news []*module.Func
 	for _, f := range c.Old.Funcs {
 		if c.toNew[f] == nil {
@@ -299,6 +313,7 @@ func (c *comparer) pairMoved() {
 	if len(olds)*len(news) > 10000 { // another compiler's build
 		return
 	}
+	users, usersNow := c.users(c.Old, true), c.users(c.New, false)
 	oldBest, newBest := make(map[*module.Func]best), make(map[*module.Func]best)
 	for _, o := range olds {
 		for _, n := range news {
@@ -307,10 +322,45 @@ func (c *comparer) pairMoved() {
 		}
 	}
 	for _, o := range olds {
-		if n := oldBest[o].certain(); n != nil && newBest[n].certain() == o && c.shareEvidence(o, n) {
-			c.pair(o, n)
+		n := oldBest[o].certain()
+		if n == nil || newBest[n].certain() != o || named.contradicts(o, n) || !c.shareEvidence(o, n) {
+			continue
+		}
+		for u := range users[o.Entry()] {
+			if usersNow[n.Entry()][u] {
+				c.pair(o, n)
+				break
+			}
 		}
 	}
+}
+
+// A user is a paired function, as the baseline has it, and how it refers to another.
+type user struct {
+	by   *module.Func
+	kind module.RefKind
+}
+
+// users are the paired functions that refer to each address.
+func (c *comparer) users(m *module.Module, old bool) map[module.Addr]map[user]bool {
+	out := make(map[module.Addr]map[user]bool)
+	for _, f := range m.Funcs {
+		by := f
+		if !old {
+			by = c.toOld[f]
+		}
+		if by == nil || c.toNew[by] == nil {
+			continue
+		}
+		for i := range f.Refs {
+			r := &f.Refs[i]
+			if out[r.Target] == nil {
+				out[r.Target] = make(map[user]bool)
+			}
+			out[r.Target][user{by, r.Kind}] = true
+		}
+	}
+	return out
 }
 
 // best is the likeliest counterpart of a function.
