@@ -434,12 +434,14 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 		st.callee = destination(w.m, module.Addr(in.Target(uint64(in.At))))
 	}
 	w.sites = append(w.sites, st)
+	same := callee.hash // calls of it with these arguments
 	w.handed[st.callee] = append(w.handed[st.callee], last)
 	for i, r := range parameters {
 		v := *w.regs[r]
 		if !set || !w.live[r] || v.hash == opaque(tagResult, uint64(r)).hash {
 			continue
 		}
+		same = mix(same, mix(uint64(i), v.hash))
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
 		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
 	}
@@ -447,8 +449,8 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 		w.set(r, opaque(tagResult, uint64(r)))
 		w.live[r] = true
 	}
-	w.calls[callee.hash]++
-	v := combine(mix(tagResult, w.calls[callee.hash]), callee, opaque(tagResult, 0))
+	w.calls[same]++
+	v := combine(mix(mix(tagResult, w.calls[same]), same), callee, opaque(tagResult, 0))
 	v.leaves, v.widths, v.static = nil, nil, false
 	w.set(0, v)
 	for r := byte(16); r < 32; r++ {
