@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 struct ops { int (*handle)(const char *, long); int level; };
-__attribute__((noipa)) static int handle(const char *name, long n);
-__attribute__((noipa)) static int answer(const char *name, long n);
+__attribute__((noipa, noinline)) static int handle(const char *name, long n);
+__attribute__((noipa, noinline)) static int answer(const char *name, long n);
 #define BODY \
 	char *copy = strdup(name); \
 	if (!copy) { perror("strdup of the name"); return -1; } \
@@ -22,7 +22,7 @@ __attribute__((noipa)) static int answer(const char *name, long n);
 	long sum = atol(copy); puts("the sum follows"); \
 	free(copy);
 #if !defined REWRITTEN && !defined UNNAMED
-__attribute__((noipa)) static int handle(const char *name, long n) {
+__attribute__((noipa, noinline)) static int handle(const char *name, long n) {
 #define EXTRA 1
   BODY
   return sum + n;
@@ -30,7 +30,7 @@ __attribute__((noipa)) static int handle(const char *name, long n) {
 #endif
 int other(int x) { puts("another function"); return x * 3; }
 #if defined REWRITTEN || defined UNNAMED
-__attribute__((noipa)) static int handle(const char *name, long n) {
+__attribute__((noipa, noinline)) static int handle(const char *name, long n) {
   long a = strlen(name), b = a * n, c = a ^ n;
 #undef EXTRA
 #define EXTRA (size_t)(c & 1)
@@ -39,7 +39,7 @@ __attribute__((noipa)) static int handle(const char *name, long n) {
 }
 #endif
 #ifdef REPLACED
-__attribute__((noipa)) static int answer(const char *name, long n) { return n > 4 ? name[n] : 3; }
+__attribute__((noipa, noinline)) static int answer(const char *name, long n) { return n > 4 ? name[n] : 3; }
 #endif
 void setup(struct ops *o, int level) {
 #ifdef REPLACED

@@ -17,19 +17,19 @@ struct ops { int (*handle)(const char *, long); int level; };
 	long sum = atol(copy); puts("the sum follows"); \
 	free(copy);
 #ifdef SPLIT
-__attribute__((noipa)) static int render(long *out, const char *name) {
+__attribute__((noipa, noinline)) static int render(long *out, const char *name) {
   BODY
   *out = sum;
   return 0;
 }
-__attribute__((noipa)) static int handle_text(const char *name, long n) {
+__attribute__((noipa, noinline)) static int handle_text(const char *name, long n) {
   long sum;
   if (n < 0) { puts("it is negative"); return -3; }
   if (render(&sum, name)) return -1;
   return sum + n;
 }
 #else
-__attribute__((noipa)) static int handle(const char *name, long n) {
+__attribute__((noipa, noinline)) static int handle(const char *name, long n) {
   if (n < 0) { puts("it is negative"); return -3; }
   BODY
   return sum + n;
