@@ -32,12 +32,25 @@ func (c *checker) leftOut() {
 			c.report.Proved.Compared++
 		case c.omitted(n, &d):
 			c.report.Proved.Omitted++
+		case c.reached(o) == "" && !called(c.old.parts, o) && !called(c.fixed.parts, n): // nobody runs it
 		case d.state == open || c.pairs.by[n] == byPlace || n.gap:
 			c.unproved(LeftOut, "%s", d.detail)
 		default:
 			c.fault(LeftOut, "%s", d.detail)
 		}
 	}
+}
+
+// called reports whether other code refers to a part.
+func called(parts []*part, p *part) bool {
+	for _, q := range parts {
+		for i := range q.refs {
+			if q != p && q.refs[i].target == p.start {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // compare answers whether two parts do the same where each of them lies.
