@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/binary"
 	"fmt"
+	"sort"
 
 	"hotpatch/internal/module/x86"
 )
@@ -39,10 +40,33 @@ func (c *checker) family(p *part, a uint64) bool {
 	return false
 }
 
-// isTable reports whether a part jumps through a table of offsets at w.
+// isTable reports whether a part jumps through a table of offsets at w: one of
+// its first entries leads back into the function, and all before it to code, as
+// those to parts that only the table leads to.
 func (c *checker) isTable(p *part, w uint64) bool {
-	first, ok := offset(c.fixed.bytes(w, 4))
-	return ok && w%4 == 0 && first != 0 && c.family(p, w+first)
+	const first = 16
+	for n := uint64(0); w%4 == 0 && n < first; n++ {
+		e, ok := offset(c.fixed.bytes(w+4*n, 4))
+		s := c.fixed.section(w + e)
+		if !ok || e == 0 || s == nil || !s.exec {
+			return false
+		}
+		if c.family(p, w+e) {
+			return true
+		}
+	}
+	return false
+}
+
+// starts reports whether an instruction of the fixed build starts at a.
+func (c *checker) starts(a uint64) bool {
+	p := c.fixed.partAt(a)
+	if p == nil {
+		return false
+	}
+	list := c.bodyOf(c.fixed, p)
+	i := sort.Search(len(list), func(i int) bool { return p.start+uint64(list[i].off) >= a })
+	return i < len(list) && p.start+uint64(list[i].off) == a
 }
 
 // table answers for a jump table, entry by entry.
@@ -65,9 +89,9 @@ func (c *checker) table(q *question) outcome {
 		switch o := c.ask(question{to, q.got + g, flow, 0, nil, q.stays}); {
 		case o.state == proved:
 			c.report.Proved.TableEntries++
-		case !c.family(q.own, to):
+		case !c.family(q.own, to), n >= need && !c.starts(to):
 			// What follows the table, or a case that cannot happen.
-			if n >= need {
+			if need > 0 && n >= need {
 				return outcome{}
 			}
 			return unsure(JumpTable, "entry %d of the table at %#x leads out of the function", n, q.want)
