@@ -137,8 +137,12 @@ func (c *checker) cases(p *part, w uint64) uint64 {
 // indexed by (movslq (base,index,4)), or -1.
 func indexOfTable(list []instruction) int {
 	for i := range list[:min(len(list), 6)] {
-		if in := &list[i]; in.Map == 0 && in.Opcode == 0x63 && in.HasSIB && in.SIB>>6 == 2 {
+		in := &list[i]
+		if in.Map == 0 && in.Opcode == 0x63 && in.HasSIB && in.SIB>>6 == 2 {
 			return int(in.SIB>>3&7 | in.REX&2<<2)
+		}
+		if in.Map == 0 && (in.Opcode == 0x89 || in.Opcode == 0x8b) {
+			return -1 // the index may be another number than the one compared
 		}
 	}
 	return -1
