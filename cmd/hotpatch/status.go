@@ -26,7 +26,9 @@ replaced by another build since, or that is patched: outdated, patched, or
 blocked when threads were in the way of the last attempt.
 
 The exit status is 0 when nothing is outdated, and 2 when something is, or when
-a patch has no effect on objects that existed before it.`,
+a patch has no effect on objects that existed before it, or went in at the level
+entry, so that a thread may be in old code yet: roll it back and apply it again
+with --level strict.`,
 		Example: "  hotpatch status\n  hotpatch status --pid 812 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,9 +79,14 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	return nil
 }
 
+// oldFrames is what the consistency level entry leaves.
+const oldFrames = "level entry: a thread that was inside an old function runs it to its end"
+
 // unfixed reports whether a module is patched, but objects in it are as
-// vulnerable as before.
-func unfixed(m moduleReport) bool { return m.State == "patched" && len(m.Remarks) > 0 }
+// vulnerable as before, or a thread may be in old code yet.
+func unfixed(m moduleReport) bool {
+	return m.State == "patched" && (len(m.Remarks) > 0 || m.Reason == oldFrames)
+}
 
 // processStatus describes a process that is outdated or patched.
 func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
@@ -125,7 +132,7 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 		mr.Patch, mr.Bias, mr.OverlayBias = string(u.Patch), uint64(u.Bias), uint64(u.Overlay)
 		mr.State, mr.Reason = "patched", ""
 		if u.Level == engine.Entry {
-			mr.Reason = "level entry: a thread that was inside an old function runs it to its end"
+			mr.Reason = oldFrames
 		}
 		p, err := e.Store().Patch(u.Patch)
 		if err == nil && len(p.Remarks) > 0 {
@@ -250,11 +257,11 @@ func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []
 			rest = append(rest, processReport{PID: pid, State: "exited"})
 		}
 	}
+	if need := missingRights(); hidden > 0 && need != "" {
+		return nil, nil, fmt.Errorf("%d processes could not be read (%w): %s", hidden, first, need)
+	}
 	if hidden > 0 {
 		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%v)\n", hidden, first)
-		if need := missingRights(); need != "" {
-			fmt.Fprintf(os.Stderr, "hotpatch: %s\n", need)
-		}
 	}
 	return readable, rest, nil
 }

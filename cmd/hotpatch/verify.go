@@ -40,7 +40,7 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 		return err
 	}
 	out := gone
-	damaged := false
+	damaged, refused := false, false
 	for i := range targets {
 		res := e.Verify(targets[i].PID)
 		state := stateName(res.State)
@@ -48,6 +48,8 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 		switch res.State {
 		case engine.Tampered:
 			damaged = true
+		case engine.Refused, engine.Blocked:
+			refused = true // nothing was verified
 		case engine.Already:
 			r.State, r.Verified = "nothing", false
 		}
@@ -65,6 +67,9 @@ func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
 	}
 	if err == nil && slices.ContainsFunc(out, func(r processReport) bool { return r.State == "failed" }) {
 		return exitFailed
+	}
+	if err == nil && refused {
+		return exitRefused
 	}
 	return err
 }

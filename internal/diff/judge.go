@@ -35,6 +35,7 @@ func (c *comparer) judge() {
 	c.judgeMoved()
 	c.judgeRemoved()
 	c.judgeTypes()
+	c.judgeNewVariables()
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}

@@ -62,6 +62,7 @@ type Module struct {
 	Identity Identity
 	Type     elf.Type
 	Interp   bool // has PT_INTERP
+	Start    Addr // of a program, where it begins (e_entry); 0 when none
 	Segments []Segment
 	Sections []Section
 	Symbols  []Symbol
@@ -120,7 +121,7 @@ func read(data []byte, name string) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Module{Path: name, Name: path.Base(name), Type: f.Type, data: data}
+	m := &Module{Path: name, Name: path.Base(name), Type: f.Type, Start: Addr(f.Entry), data: data}
 	if f.Machine != elf.EM_X86_64 || f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB {
 		return nil, fmt.Errorf("%w: architecture %v %v, not x86-64", ErrUnsupported, f.Machine, f.Class)
 	}

@@ -292,6 +292,8 @@ func (b *builder) old() {
 	switch n := len(b.out.Steers); {
 	case n == 1 && b.restarts():
 		b.out.EntryWhy = "a loop of the old function leads to its entry: an old frame would go on in new code"
+	case n == 1 && b.enteredOnce():
+		b.out.EntryWhy = "the function is not entered again: the frame that is in it would go on in old code for ever"
 	case slices.ContainsFunc(b.Changes, func(c diff.Change) bool { return c.Locks }):
 		b.out.EntryWhy = "locks are taken otherwise: old and new code must not run at the same time"
 	case n == 1:
@@ -299,6 +301,27 @@ func (b *builder) old() {
 	default:
 		b.out.EntryWhy = fmt.Sprintf("%d functions are steered and may rely on each other: none may be running", n)
 	}
+}
+
+// enteredOnce reports whether the function that is steered is the program's
+// main, whose address the code at its start takes, or never returns.
+func (b *builder) enteredOnce() bool {
+	start := b.Old.FuncAt(b.Old.Start)
+	for _, c := range b.Changes {
+		if c.Old == nil {
+			continue
+		}
+		leaves := func(r module.Ref) bool { return r.Kind == module.RefJump } // a tail call
+		ends := func(in module.Instr) bool { return in.Kind == x86.Ret || in.Kind == x86.JmpInd }
+		if !slices.ContainsFunc(c.Old.Refs, leaves) && !slices.ContainsFunc(b.Old.Body(c.Old), ends) {
+			return true
+		}
+		main := func(r module.Ref) bool { return r.Target == c.Old.Entry() }
+		if b.Old.Start != 0 && start != nil && slices.ContainsFunc(start.Refs, main) {
+			return true
+		}
+	}
+	return false
 }
 
 // restarts reports whether a function branches to its own steered entry.

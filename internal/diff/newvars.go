@@ -1,0 +1,75 @@
+package diff
+
+import (
+	"slices"
+
+	"hotpatch/internal/module"
+)
+
+// judgeNewVariables refuses a variable that the baseline does not have when one
+// function sets it and another reads it: where the first has run already, as
+// code does that reads a configuration, the second would find nothing. A
+// function may call the one that sets what it reads, or set it itself.
+func (c *comparer) judgeNewVariables() {
+	type use struct{ set, read []*module.Func }
+	uses := make(map[module.Addr]*use)
+	for i := range c.Changes {
+		f := c.Changes[i].New
+		body := c.body(c.New, f)
+		for k := range body {
+			if body[k].Ref < 0 {
+				continue
+			}
+			r := &f.Refs[body[k].Ref]
+			if _, fresh := c.Fresh(r.Target); !fresh || r.Kind == module.RefCall || r.Kind == module.RefJump {
+				continue
+			}
+			u := uses[r.Target]
+			if u == nil {
+				u = &use{}
+				uses[r.Target] = u
+			}
+			switch {
+			case r.Kind == module.RefAddress: // for either
+				u.set, u.read = append(u.set, f), append(u.read, f)
+			case onlyStores(&body[k]):
+				u.set = append(u.set, f)
+			default:
+				u.read = append(u.read, f)
+			}
+		}
+	}
+	for _, a := range c.New.AnchorsIn(module.Range{End: c.New.ImageEnd()}) {
+		u := uses[a]
+		if u == nil {
+			continue
+		}
+		for _, f := range u.read {
+			other := slices.IndexFunc(u.set, func(g *module.Func) bool { return g != f })
+			if other < 0 || slices.Contains(u.set, f) || slices.ContainsFunc(u.set, func(g *module.Func) bool { return hasCall(f, g) }) {
+				continue
+			}
+			c.refuse(LiveValue, c.objectName(c.New, a), "a new variable that %s sets, which may have run already, and %s reads", u.set[other].Name, f.Name)
+			break
+		}
+	}
+}
+
+// onlyStores reports whether an instruction writes its memory operand without
+// reading it: mov, and those of SSE registers.
+func onlyStores(in *module.Instr) bool {
+	switch in.Map {
+	case 0:
+		return in.Opcode == 0x88 || in.Opcode == 0x89 || in.Opcode == 0xc6 || in.Opcode == 0xc7
+	case 1:
+		return in.Opcode == 0x11 || in.Opcode == 0x29 || in.Opcode == 0x7f || in.Opcode == 0xd6 || in.Opcode == 0x7e && !in.Rep ||
+			in.Opcode&0xf0 == 0x90 // setcc
+	}
+	return false
+}
+
+func hasCall(f, g *module.Func) bool {
+	return slices.ContainsFunc(f.Refs, func(r module.Ref) bool {
+		return (r.Kind == module.RefCall || r.Kind == module.RefJump) && r.Target == g.Entry()
+	})
+}
