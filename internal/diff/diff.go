@@ -152,6 +152,9 @@ type comparer struct {
 	flows    map[*module.Func]*flow
 	written  map[int64]map[[2]int64]string // offsets: numbers that are stored there, and what they become
 	asked    map[int64]map[[2]int64]module.Addr
+	given    map[[2]int64][]*module.Func // numbers that became others: given to calls,
+	bounds   map[[2]int64][]*module.Func // and compared with or computed with
+	compared map[held]module.Addr        // with which numbers only the fixed build compares
 	atStart  map[*module.Func]bool
 	types    Types
 	typed    bool // the debug information of both builds says that no type differs
@@ -179,6 +182,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
 		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
 		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
+		compared: make(map[held]module.Addr), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
 	}
 	c.pairFuncs()
 	c.settle()

@@ -43,6 +43,7 @@ func (c *comparer) judge() {
 		c.judgeGrowth()
 	}
 	c.judgeHeld()
+	c.judgeRoom()
 	if !c.Typed { // debug information tells more surely
 		c.noteNoEffect()
 	}

@@ -57,6 +57,12 @@ func (c *comparer) sameShape(o, n *module.Func, f func(x, y *sink)) {
 // that no other function writes was given another number, or was computed from
 // another one.
 func (c *comparer) judgeNumbers(o, n *module.Func) {
+	had := comparisons(c.flowOf(c.Old, o).sinks)
+	for k, at := range comparisons(c.flowOf(c.New, n).sinks) {
+		if _, ok := had[k]; !ok {
+			c.compared[k] = at
+		}
+	}
 	c.sameShape(o, n, func(x, y *sink) {
 		if len(x.nums) != len(y.nums) {
 			return
@@ -76,6 +82,11 @@ func (c *comparer) judgeNumbers(o, n *module.Func) {
 				}
 				c.written[x.field][v] = n.Name
 			case x.kind != sinkStore:
+				if x.kind == sinkCall {
+					c.given[v] = append(c.given[v], n)
+				} else {
+					c.bounds[v] = append(c.bounds[v], n)
+				}
 				for _, d := range x.leaves {
 					if c.asked[d] == nil {
 						c.asked[d] = make(map[[2]int64]module.Addr)
@@ -87,14 +98,56 @@ func (c *comparer) judgeNumbers(o, n *module.Func) {
 	})
 }
 
-// judgeHeld refuses when one number that is stored at an offset, and compared
-// with what is there, became another one at both places: objects that exist
-// hold the old one.
+// held is a number that what is at an offset is compared with.
+type held struct{ offset, number int64 }
+
+func comparisons(sinks []sink) map[held]module.Addr {
+	out := make(map[held]module.Addr)
+	for i := range sinks {
+		s := &sinks[i]
+		for _, d := range s.leaves {
+			for _, n := range s.nums {
+				if s.kind == sinkCompare {
+					out[held{d, n}] = s.at
+				}
+			}
+		}
+	}
+	return out
+}
+
+// judgeHeld refuses when one number that is stored at an offset became another
+// one, and what is there is compared with the new one where it was not before:
+// objects that exist hold the old one.
 func (c *comparer) judgeHeld() {
 	for _, d := range sortedKeys(c.written) {
 		for v, name := range c.written[d] {
-			if at, ok := c.asked[d][v]; ok {
+			at, ok := c.asked[d][v]
+			if !ok {
+				at, ok = c.compared[held{d, v[1]}]
+			}
+			if ok {
 				c.refuse(LiveValue, name, "stores %d at offset %#x instead of %d, and what is there is compared with the new number (%v)", v[1], d, v[0], at)
+			}
+		}
+	}
+}
+
+// judgeRoom refuses when a number that is given to a call grew, as the size of
+// what it makes may, and another function goes as far as the new number: what
+// exists has the old size.
+func (c *comparer) judgeRoom() {
+	const least = 16 // bytes; smaller numbers are counts of other things
+	for v, makers := range c.given {
+		if v[0] < least || v[1] <= v[0] {
+			continue
+		}
+		for d := int64(-1); d <= 1; d++ { // the last of n has number n-1
+			for _, f := range c.bounds[[2]int64{v[0] + d, v[1] + d}] {
+				if !slices.Contains(makers, f) {
+					c.refuse(DataLayout, makers[0].Name, "%d becomes %d where it is given to a call, and so does a bound in %s", v[0], v[1], f.Name)
+					break
+				}
 			}
 		}
 	}
