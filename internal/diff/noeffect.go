@@ -7,6 +7,7 @@ import (
 // noteNoEffect remarks that a field is new which only functions that allocate
 // an object write, and other changed code reads: no effect on objects that
 // exist already. Where the field lies in what was padding, nothing else tells.
+// Padding that nobody set to zero may hold anything: then it refuses.
 func (c *comparer) noteNoEffect() {
 	written := make(map[int64]*module.Func) // by a function that allocates
 	elsewhere := make(map[int64]bool)
@@ -40,10 +41,28 @@ func (c *comparer) noteNoEffect() {
 		}
 	}
 	for _, d := range sortedKeys(written) {
-		if f := read[d]; f != nil && !elsewhere[d] {
+		f := read[d]
+		switch {
+		case f == nil || elsewhere[d]:
+		case !c.zeroes(written[d]):
+			c.refuse(DataLayout, f.Name, "reads a field at offset %#x that is new and that %s sets: in objects made before is whatever was in their padding", d, written[d].Name)
+		default:
 			c.remark(NoEffect, f.Name, "reads a field at offset %#x that only %s writes, which makes the object: objects made before have no value for it", d, written[d].Name)
 		}
 	}
+}
+
+// zeroes reports whether all the allocators that a function calls give memory
+// that is zero.
+func (c *comparer) zeroes(f *module.Func) bool {
+	zero := map[string]bool{"calloc": true, "g_malloc0": true, "g_slice_alloc0": true, "CRYPTO_zalloc": true}
+	all := true
+	for i := range f.Refs {
+		if name := importName(c.New, f.Refs[i].Target); allocators[name] != nil {
+			all = all && zero[name]
+		}
+	}
+	return all
 }
 
 // allocated is the largest constant size that a body asks an allocator for; 0 when it does not.

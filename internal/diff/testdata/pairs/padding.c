@@ -1,6 +1,7 @@
 // cc: gcc -O2 -fPIC -shared
 // INNER: patchable ~no-effect-on-existing-objects make use
 // TAIL: patchable ~no-effect-on-existing-objects make other
+// GARBAGE: refused data-layout
 // NEAR: patchable use
 // LATER: patchable ?no-effect-on-existing-objects make use touch
 // A new field where there was padding: objects that were made before the patch
@@ -9,7 +10,7 @@
 extern int work(long);
 struct s {
   int a;
-#if defined INNER || defined LATER
+#if defined INNER || defined LATER || defined GARBAGE
   int checked;
 #endif
   long b;
@@ -19,12 +20,16 @@ struct s {
 #endif
 };
 struct s *make(int n) {
+#ifdef GARBAGE
   struct s *s = malloc(sizeof *s);
+#else
+  struct s *s = calloc(1, sizeof *s);
+#endif
   if (!s) return NULL;
   s->a = n;
   s->b = n * 3;
   s->c = 1;
-#if defined INNER || defined LATER
+#if defined INNER || defined LATER || defined GARBAGE
   s->checked = n > 0;
 #endif
 #ifdef TAIL
@@ -36,7 +41,7 @@ int use(struct s *s, long k) {
 #ifdef NEAR
   if (s->a < 0) return -1;
 #endif
-#if defined INNER || defined LATER
+#if defined INNER || defined LATER || defined GARBAGE
   if (!s->checked) return -1;
 #endif
   return work(s->b + k);
