@@ -43,7 +43,7 @@ func (c *comparer) noteNoEffect() {
 	for _, d := range sortedKeys(written) {
 		f := read[d]
 		switch {
-		case f == nil || elsewhere[d]:
+		case f == nil || f == written[d] || d < 0 || elsewhere[d]:
 		case !c.zeroes(written[d]):
 			c.refuse(DataLayout, f.Name, "reads a field at offset %#x that is new and that %s sets: in objects made before is whatever was in their padding", d, written[d].Name)
 		default:

@@ -89,6 +89,9 @@ func Read(data []byte) (*Patch, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrFormat, MaxSize)
 	}
+	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
+		return nil, fmt.Errorf("%w: this is no ELF file", ErrFormat)
+	}
 	sum := sha256.Sum256(data)
 	body := len(data) - sha256.Size
 	if body < 0 || sha256.Sum256(data[:body]) != [sha256.Size]byte(data[body:]) {
