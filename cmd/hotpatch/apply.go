@@ -275,7 +275,7 @@ func stateName(s engine.State) string {
 // resultReport describes the outcome of a transaction.
 func resultReport(res engine.Result, proc *host.Proc, mods []moduleReport, state string) processReport {
 	r := processReport{
-		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause,
+		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause, Left: res.Left,
 		BorrowUS: res.Prepare, Stops: res.Tries, Verified: res.Verified, Unwind: res.Unwind, Reasons: engineReasons(res.Reasons),
 	}
 	if proc != nil {
@@ -301,6 +301,9 @@ func printResults(w io.Writer, ps []processReport) {
 		}
 		if p.PauseUS > 0 {
 			parts = append(parts, fmt.Sprintf("paused %d µs", p.PauseUS))
+		}
+		if p.Left > 0 {
+			parts = append(parts, fmt.Sprintf("%d KiB of address space stay mapped", p.Left/1024))
 		}
 		if p.Verified {
 			parts = append(parts, "verified")

@@ -42,6 +42,7 @@ type processReport struct {
 	Stops    int            `json:"stops,omitempty"`
 	Verified bool           `json:"verified,omitempty"`
 	Unwind   string         `json:"unwind,omitempty"`
+	Left     int64          `json:"left_bytes,omitempty"` // address space that a removal left mapped
 	Reasons  []reason       `json:"reasons,omitempty"`
 	Findings []finding      `json:"findings,omitempty"`
 }
