@@ -305,7 +305,7 @@ func printResults(w io.Writer, ps []processReport) {
 		if p.Left > 0 {
 			parts = append(parts, fmt.Sprintf("%d KiB of address space stay mapped", p.Left/1024))
 		}
-		if p.Verified {
+		if p.Verified && p.State != "verified" {
 			parts = append(parts, "verified")
 		}
 		if len(parts) > 0 {

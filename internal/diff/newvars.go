@@ -32,7 +32,7 @@ func (c *comparer) judgeNewVariables() {
 			switch {
 			case r.Kind == module.RefAddress: // for either
 				u.set, u.read = append(u.set, f), append(u.read, f)
-			case onlyStores(&body[k]):
+			case stores(&body[k]):
 				u.set = append(u.set, f)
 			default:
 				u.read = append(u.read, f)
@@ -53,19 +53,6 @@ func (c *comparer) judgeNewVariables() {
 			break
 		}
 	}
-}
-
-// onlyStores reports whether an instruction writes its memory operand without
-// reading it: mov, and those of SSE registers.
-func onlyStores(in *module.Instr) bool {
-	switch in.Map {
-	case 0:
-		return in.Opcode == 0x88 || in.Opcode == 0x89 || in.Opcode == 0xc6 || in.Opcode == 0xc7
-	case 1:
-		return in.Opcode == 0x11 || in.Opcode == 0x29 || in.Opcode == 0x7f || in.Opcode == 0xd6 || in.Opcode == 0x7e && !in.Rep ||
-			in.Opcode&0xf0 == 0x90 // setcc
-	}
-	return false
 }
 
 func hasCall(f, g *module.Func) bool {
