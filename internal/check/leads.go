@@ -197,7 +197,7 @@ func (c *checker) slot(r *reloc, q *question) outcome {
 func (c *checker) newSlot(r *reloc, q *question) outcome {
 	l := c.links[q.got]
 	b := c.overlay(q.got, 8)
-	if l == nil || b == nil || l.fixup.Kind == patch.RelBaseline {
+	if l == nil || b == nil || l.fixup.Size() < 8 {
 		return bad(Import, "uses %#x, which no fixup fills", q.got-overlayBias)
 	}
 	l.used = true

@@ -56,10 +56,7 @@ func (c *checker) link() bool {
 
 func (c *checker) apply(f *patch.Fixup, patched map[uint64]bool) bool {
 	c.where = uint64(f.At)
-	at, size := uint64(f.At)+overlayBias, uint64(8)
-	if f.Kind == patch.RelBaseline {
-		size = 4
-	}
+	at, size := uint64(f.At)+overlayBias, uint64(f.Size())
 	b := c.overlay(at, size)
 	if b == nil {
 		c.fault(Fixup, "its field lies outside the overlay")
@@ -72,7 +69,11 @@ func (c *checker) apply(f *patch.Fixup, patched map[uint64]bool) bool {
 		}
 		patched[k] = true
 	}
-	if f.Kind == patch.RelBaseline {
+	switch f.Kind {
+	case patch.RelOverlay:
+		c.links[at] = &link{fixup: f}
+		return true
+	case patch.RelBaseline:
 		delta := int64(baseBias) - overlayBias
 		v := int64(int32(binary.LittleEndian.Uint32(b))) + delta
 		if int64(int32(v)) != v {
@@ -220,11 +221,26 @@ func (c *checker) follow(m *moved) {
 		to := moved.Target(at)
 		c.fields[at+uint64(lo)] = to
 		r := c.fixed.refOf(in, t)
+		c.heldField(at+uint64(lo), to, r.use == address)
 		if c.settle(c.leads(t, to, r.use, uint64(r.size), p)) {
 			c.report.Proved.References++
 		}
 	}
 	c.ends(m, list)
+}
+
+// heldField makes sure that a field that leads to a new variable, or takes the
+// address of new code, says so: a later patch has to find it.
+func (c *checker) heldField(at, to uint64, taken bool) {
+	p, l := c.pieceAt(to), c.links[at]
+	says := l != nil && l.fixup.Kind == patch.RelOverlay
+	variable := p != nil && p.start <= to && p.prot == patch.ReadWrite
+	entry := taken && slices.ContainsFunc(c.patch.Functions, func(f patch.Function) bool {
+		return len(f.Ranges) > 0 && uint64(f.Ranges[0].Start)+overlayBias == to
+	})
+	if says != (variable || entry) {
+		c.fault(Fixup, "its field leads to %#x, which a program may hold: %t, and a fixup says so: %t", to, variable || entry, says)
+	}
 }
 
 // ends makes sure that a part does not run on behind its end.
@@ -286,7 +302,7 @@ func (c *checker) padding() {
 func (c *checker) stubLen(s *piece, o int) int {
 	a := s.start + uint64(o)
 	slot, ok := stubIn(s.bytes[o:], a)
-	if l := c.links[slot]; !ok || l == nil || l.fixup.Kind == patch.RelBaseline {
+	if l := c.links[slot]; !ok || l == nil || l.fixup.Size() < 8 {
 		return 0
 	}
 	n := 6

@@ -56,13 +56,6 @@ func move(p *patch.Patch, a module.Addr, n int, by int64) {
 	binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)+uint64(by))
 }
 
-func size(f *patch.Fixup) int {
-	if f.Kind == patch.RelBaseline {
-		return 4
-	}
-	return 8
-}
-
 // fixups seeds fixups that lie elsewhere, lead elsewhere, or are of another kind.
 func (s *seeder) fixups() {
 	for i, f := range s.patch.Fixups {
@@ -71,7 +64,7 @@ func (s *seeder) fixups() {
 			s.add("fixup says", fmt.Sprintf("%d by %d", i, d), func(p *patch.Patch) { p.Fixups[i].Target += module.Addr(d) })
 		}
 		s.add("fixup missing", fmt.Sprint(i), func(p *patch.Patch) { p.Fixups = slices.Delete(p.Fixups, i, i+1) })
-		if f.Kind != patch.RelBaseline {
+		if f.Size() == 8 {
 			for k := patch.AbsBaseline; k <= patch.AbsImport; k++ {
 				if k != f.Kind {
 					s.add("fixup kind", fmt.Sprintf("%d is %v", i, k), func(p *patch.Patch) { p.Fixups[i].Kind = k })
@@ -90,7 +83,7 @@ func (s *seeder) targets() {
 			return
 		}
 		s.add(kind, fmt.Sprintf("%d to %v, not %v", i, to, f.Target), func(p *patch.Patch) {
-			move(p, p.Fixups[i].At, size(&p.Fixups[i]), int64(to-f.Target))
+			move(p, p.Fixups[i].At, p.Fixups[i].Size(), int64(to-f.Target))
 			p.Fixups[i].Target = to
 		})
 	}

@@ -234,6 +234,9 @@ func (c *checker) fixups() {
 		case patch.RelBaseline:
 			to, ok = c.fields[at]
 			to -= baseBias
+		case patch.RelOverlay:
+			to, ok = c.fields[at]
+			to -= overlayBias
 		case patch.AbsBaseline, patch.AbsOverlay:
 			b := c.overlay(at, 8)
 			to, ok = uint64FromLE(b), l.used

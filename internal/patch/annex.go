@@ -150,6 +150,7 @@ func (b *builder) newVariables(r module.Range) annexAt {
 	at := b.annex.reserveLike(ReadWrite, r, align)
 	b.fresh[r.Start] = at
 	b.out.DataEscapes = true
+	b.out.Variables = append(b.out.Variables, Variable{Fixed: r}) // placed in layAnnex
 	if !b.New.SectionAt(r.Start).NoBits {
 		copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
 	}
@@ -270,6 +271,10 @@ func (b *builder) layAnnex() {
 	a.bytes[ReadOnly] = fill(fill(a.bytes[ReadOnly], len(a.bytes[ReadOnly])+int(b.out.HeaderLen), 0), -1, 0)
 	a.base[ReadWrite] = a.base[ReadOnly] + module.Addr(len(a.bytes[ReadOnly]))
 	b.out.Header = a.base[ReadWrite] - module.Addr(b.out.HeaderLen)
+	for i := range b.out.Variables {
+		v := &b.out.Variables[i]
+		v.At = a.address(b.fresh[v.Fixed.Start])
+	}
 	code := slices.Concat(fill(nil, int(a.base[ReadExec]-PageSize), 0xcc), a.bytes[ReadExec])
 	for _, p := range []Piece{
 		{Addr: PageSize, Prot: ReadExec, Bytes: fill(code, -1, 0xcc)},

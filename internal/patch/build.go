@@ -34,6 +34,9 @@ func Build(r *diff.Result, tool string) (*Patch, []diff.Reason, error) {
 	if len(b.reasons) > 0 {
 		return nil, b.reasons, nil
 	}
+	if b.out.leaves() {
+		b.out.FixedFile = r.New.File()
+	}
 	if _, err := b.out.Encode(); err != nil { // sets the ID
 		return nil, nil, err
 	}
@@ -82,6 +85,7 @@ type target struct {
 	where whereabouts
 	addr  module.Addr // inOverlay, inBlob: fixed image address; inBaseline: baseline image address
 	annex annexAt     // inAnnex
+	held  bool        // inOverlay: by its address, which the program may keep
 }
 
 type whereabouts uint8
@@ -359,6 +363,9 @@ func (b *builder) link() {
 			to = b.annex.address(b.blobAt(to))
 		case inBaseline:
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelBaseline, Target: to})
+		}
+		if p.to.held || p.to.where == inAnnex && p.to.annex.prot == ReadWrite {
+			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelOverlay, Target: to})
 		}
 		d := int64(to) - int64(end)
 		field := b.out.field(at, 4)

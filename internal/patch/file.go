@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"compress/flate"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
@@ -28,7 +29,11 @@ const Format = 1
 // ErrFormat wraps everything that makes a file not a patch file.
 var ErrFormat = errors.New("not a valid patch file")
 
-const metaSection = ".hotpatch"
+const (
+	metaSection  = ".hotpatch"
+	fixedSection = ".hotpatch.fixed" // DEFLATE (RFC 1951)
+	maxMeta      = 16 << 20          // bytes of either
+)
 
 type meta struct {
 	Format int
@@ -57,6 +62,15 @@ func (p *Patch) Encode() ([]byte, error) {
 		w.add(section{name: fmt.Sprintf("%s.%x", name, uint64(s.Addr)), kind: elf.SHT_PROGBITS, flags: flags, addr: s.Addr, data: s.Bytes, align: PageSize})
 	}
 	w.add(section{name: metaSection, kind: elf.SHT_PROGBITS, data: js, align: 1})
+	if p.FixedFile != nil {
+		fixed, err := deflate(p.FixedFile)
+		if err != nil {
+			return nil, fmt.Errorf("encode patch: %w", err)
+		}
+		if len(fixed) <= maxMeta { // else no later patch can take over
+			w.add(section{name: fixedSection, kind: elf.SHT_PROGBITS, data: fixed, align: 1})
+		}
+	}
 	w.symbols(p)
 	out := w.bytes()
 	seal := sha256.Sum256(out)
@@ -124,6 +138,11 @@ func Read(data []byte) (*Patch, error) {
 	if err := p.readPieces(f); err != nil {
 		return nil, err
 	}
+	if s := f.Section(fixedSection); s != nil {
+		if p.FixedFile, err = inflate(s); err != nil {
+			return nil, fmt.Errorf("%w: the fixed build in it: %w", ErrFormat, err)
+		}
+	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
@@ -135,7 +154,7 @@ func Read(data []byte) (*Patch, error) {
 // sections are plain, short enough and do not share bytes, so that no file
 // takes more memory than a few times its size.
 func bounded(data []byte) error {
-	const most, maxMeta, maxNames = 64, 16 << 20, 1 << 12
+	const most, maxNames = 64, 1 << 12
 	var h elf.Header64
 	if len(data) < 64 {
 		return errors.New("no ELF header")
@@ -200,11 +219,7 @@ func (p *Patch) check() error {
 		end = s.Addr + module.Addr(len(s.Bytes))
 	}
 	for _, f := range p.Fixups {
-		n := 8
-		if f.Kind == RelBaseline {
-			n = 4
-		}
-		if f.Kind > AbsImport || p.field(f.At, n) == nil || f.Kind == AbsImport && (f.Import < 0 || f.Import >= len(p.Imports)) {
+		if f.Kind > AbsImport || p.field(f.At, f.Size()) == nil || f.Kind == AbsImport && (f.Import < 0 || f.Import >= len(p.Imports)) {
 			return fmt.Errorf("fixup at %v leads out of the overlay", f.At)
 		}
 	}
@@ -229,6 +244,11 @@ func (p *Patch) check() error {
 	if p.HeaderLen < 64 || p.HeaderLen > 1<<20 || p.field(p.Header, int(p.HeaderLen)) == nil {
 		return errors.New("it has no room for a header")
 	}
+	for _, v := range p.Variables {
+		if v.Fixed.End <= v.Fixed.Start || v.Fixed.Len() > MaxSize || p.field(v.At, int(v.Fixed.Len())) == nil {
+			return fmt.Errorf("new variables at %v lie outside the overlay", v.At)
+		}
+	}
 	if len(p.Steers)+len(p.Exports) == 0 || p.Baseline.Digest == "" || p.Fixed.Digest == "" {
 		return errors.New("it names no builds, or steers nothing")
 	}
@@ -243,6 +263,25 @@ func (p *Patch) executable(a module.Addr) bool {
 		}
 	}
 	return false
+}
+
+func deflate(b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.DefaultCompression)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(b)
+	err = errors.Join(err, w.Close())
+	return out.Bytes(), err
+}
+
+func inflate(s *elf.Section) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(flate.NewReader(s.Open()), MaxSize+1))
+	if err == nil && len(b) > MaxSize {
+		err = fmt.Errorf("more than %d bytes", MaxSize)
+	}
+	return b, err
 }
 
 type section struct {

@@ -69,9 +69,14 @@ type FixupKind uint8
 const (
 	// RelBaseline: a signed 32-bit field; add B-O. It must not overflow.
 	RelBaseline FixupKind = iota
+	// RelOverlay: a signed 32-bit field that leads to something of the overlay
+	// whose address the program may hold. Nothing is added, unless an earlier
+	// patch brought the same thing into the process: then the distance to it
+	// (see Succeed).
+	RelOverlay
 	// AbsBaseline: an unsigned 64-bit field; add B.
 	AbsBaseline
-	// AbsOverlay: an unsigned 64-bit field; add O.
+	// AbsOverlay: an unsigned 64-bit field; add O, and what RelOverlay adds.
 	AbsOverlay
 	// AbsImport: an unsigned 64-bit field; add the run-time address of
 	// Imports[Fixup.Import].
@@ -79,7 +84,7 @@ const (
 )
 
 func (k FixupKind) String() string {
-	return [...]string{"relative-to-baseline", "address-in-baseline", "address-in-overlay", "import"}[min(k, AbsImport)]
+	return [...]string{"relative-to-baseline", "held-address", "address-in-baseline", "address-in-overlay", "import"}[min(k, AbsImport)]
 }
 
 // A Fixup is one field of a piece that depends on where things lie in the
@@ -88,7 +93,15 @@ type Fixup struct {
 	At     module.Addr // first byte of the field, overlay address
 	Kind   FixupKind
 	Import int         // index into Patch.Imports, for AbsImport
-	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), overlay address (AbsOverlay)
+	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), overlay address (RelOverlay, AbsOverlay)
+}
+
+// Size is the number of bytes of the field.
+func (f *Fixup) Size() int {
+	if f.Kind == RelBaseline || f.Kind == RelOverlay {
+		return 4
+	}
+	return 8
 }
 
 // An Import is a symbol that the fixed code needs and the baseline never
@@ -162,6 +175,7 @@ type Patch struct {
 
 	Pieces     []Piece
 	Fixups     []Fixup
+	Variables  []Variable `json:",omitempty"`
 	Imports    []Import
 	Exports    []Export `json:",omitempty"`
 	Steers     []Steer
@@ -183,9 +197,18 @@ type Patch struct {
 	// is the argument for or against, for people.
 	EntryAllowed bool
 	EntryWhy     string
-	// Pairs is the data pairing: baseline address, fixed address. A later
-	// patch for the same baseline needs it when the fixed file is gone.
+	// Pairs is the data pairing: baseline address, fixed address.
 	Pairs [][2]module.Addr
+	// FixedFile is the fixed build itself, where the patch leaves something in
+	// the program that a later patch has to find again: new variables, or
+	// addresses of its code.
+	FixedFile []byte `json:"-"`
+}
+
+// A Variable is a stretch of variables that the baseline does not have.
+type Variable struct {
+	Fixed module.Range // in the fixed build
+	At    module.Addr  // in the overlay
 }
 
 // ID is the SHA-256 of an encoded patch file in lower-case hex; people may

@@ -73,7 +73,7 @@ func (b *builder) resolveCode(f *module.Func, t module.Addr, address bool) targe
 	switch {
 	case b.included[g] && (!address || old == nil || entry < 0):
 		b.out.Escapes = b.out.Escapes || address
-		return target{where: inOverlay, addr: t}
+		return target{where: inOverlay, addr: t, held: address}
 	case old != nil && entry >= 0 && len(old.Entries) == len(g.Entries):
 		return target{where: inBaseline, addr: old.Entries[entry]}
 	case old != nil && old.Hash == g.Hash:
