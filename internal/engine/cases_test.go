@@ -26,7 +26,11 @@ func TestReplace(t *testing.T) {
 		g.want("v", "24500")
 		wantState(t, e.Verify(g.pid()), Verified)
 		wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Already)
-		wantState(t, e.Remove(g.pid(), []patch.ID{p1.ID}), Already)
+		refused := e.Remove(g.pid(), []patch.ID{p1.ID})
+		wantState(t, refused, Refused)
+		if order := p2.ID.Short() + ", " + p1.ID.Short(); !strings.Contains(refused.Reasons[0].Detail, order) {
+			t.Errorf("reasons %+v do not say the order %s", refused.Reasons, order)
+		}
 		r = e.Remove(g.pid(), []patch.ID{p2.ID})
 		wantState(t, r, Removed)
 		g.want("v", oldSum)

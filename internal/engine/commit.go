@@ -60,35 +60,45 @@ func moved(name, mod string, bias process.Addr, ranges []module.Range) []area {
 }
 
 // commit changes the entries as soon as the threads allow it.
-func (t *txn) commit(edits []edit) error {
+func (t *txn) commit() error {
 	if err := t.walk(); err != nil {
 		return err
 	}
-	entryOK := true
-	old := entries(edits)
+	// Each patch says whether the level entry is safe with it alone.
+	entryOK := len(t.units)+len(t.going) == 1 || len(t.edits) == 1
+	old := entries(t.edits)
 	for _, u := range t.units {
 		entryOK = entryOK && u.patch.EntryAllowed
 		for _, o := range u.patch.Old {
 			old = append(old, moved(o.Name, u.patch.Module, u.mod.Bias, o.Ranges)...)
 		}
-		if u.prev != nil {
-			prev, err := t.unitOf(u.prev)
-			if err != nil {
-				return err
-			}
-			for _, r := range prev.code() {
-				old = append(old, area{r, "patch " + u.prev.Patch.Short(), u.patch.Module})
-			}
-		}
+	}
+	for _, u := range t.going {
+		entryOK = entryOK && u.patch.EntryAllowed
+		old = append(old, u.areas()...)
+	}
+	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK}
+	if f := t.rec.Finder; f != nil && f.Active && len(t.rec.Units)+len(t.units) == 0 && !f.Stays {
+		e := f.edit()
+		e.old, e.new = e.new, e.old
+		c.strict = []edit{e} // while old frames are in new code, it is needed
 	}
 	if sym := switchesStacks(t.p, t.maps, t.mods); sym != "" {
-		reason := &Reason{Code: StackSwitch, Detail: "the program uses " + sym + ": suspended stacks cannot be found"}
 		if !entryOK || t.opts.Level == Strict {
-			return reason
+			return &Reason{Code: StackSwitch, Detail: "the program uses " + sym + ": suspended stacks cannot be found"}
 		}
-		return t.change(edits, nil, true)
+		c.areas = nil
 	}
-	return t.change(edits, newAreas(old), entryOK)
+	return t.change(c)
+}
+
+// areas are the unit's code, in which no thread may be when it goes.
+func (u *unit) areas() []area {
+	var out []area
+	for _, r := range u.code() {
+		out = append(out, area{r, "patch " + u.patch.ID.Short(), u.patch.Module})
+	}
+	return out
 }
 
 // walk prepares the walking of stacks.
@@ -96,7 +106,7 @@ func (t *txn) walk() (err error) {
 	if t.walker, err = process.NewUnwinder(t.p); err != nil {
 		return err
 	}
-	for _, u := range slices.Concat(t.recordedUnits(), t.units) {
+	for _, u := range slices.Concat(t.unitsOf(t.rec.Units), t.units, t.going) {
 		for _, r := range u.code() {
 			t.walker.Add(process.Code{Range: r, Bias: u.over, Table: unwindTable(u.patch), Name: "patch " + u.patch.ID.Short()})
 		}
@@ -104,20 +114,31 @@ func (t *txn) walk() (err error) {
 	return nil
 }
 
-// change writes the edits in a stop of all threads in which none has a frame in
-// the areas (strict; nil when that is not to be tried) or at least in the bytes
-// themselves. Between the tries everything runs.
-func (t *txn) change(edits []edit, strict areas, entryOK bool) error {
-	for _, e := range edits { // a page that is written first in the stop costs microseconds
+// change is what is to be written in one stop.
+type change struct {
+	edits   []edit
+	strict  []edit // also, at the level strict
+	areas   areas  // in which no thread may have a frame at the level strict; nil when that is not to be tried
+	entryOK bool
+}
+
+// now puts changes into force that nothing has to be proved for.
+func now(edits []edit) change { return change{edits: edits, entryOK: true} }
+
+// change writes edits in a stop of all threads in which none has a frame in
+// the areas, or at least in the bytes themselves. Between the tries everything
+// runs.
+func (t *txn) change(what change) error {
+	for _, e := range slices.Concat(what.edits, what.strict) { // a page that is written first in the stop costs microseconds
 		if b, err := t.bytesAt(e.at); err == nil && b == e.old {
 			_ = t.p.Write(e.at, b[:1]) // fails where only a tracer may; then it costs them
 		}
 	}
-	c := changer{txn: t, edits: edits, areas: strict, level: Strict}
-	if strict == nil || t.opts.Level == Entry && entryOK {
-		c.areas, c.level = newAreas(entries(edits)), Entry
+	c := changer{txn: t, what: what, areas: what.areas, level: Strict}
+	if what.areas == nil || t.opts.Level == Entry && what.entryOK {
+		c.toEntry()
 	}
-	if t.opts.Level == Entry && !entryOK {
+	if t.opts.Level == Entry && !what.entryOK {
 		return &Reason{Code: Conflict, Detail: "the level entry is not safe with this patch"}
 	}
 	end := time.Now().Add(t.opts.Deadline)
@@ -129,6 +150,9 @@ func (t *txn) change(edits []edit, strict areas, entryOK bool) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		t.res.Tries++
 		done, err := c.try()
+		if done {
+			t.written = c.all()
+		}
 		if err != nil || done {
 			t.res.Level = c.level
 			return err
@@ -139,8 +163,9 @@ func (t *txn) change(edits []edit, strict areas, entryOK bool) error {
 			}
 		}
 		if time.Now().After(end) || t.res.Tries >= t.opts.MaxStops {
-			if c.level == Strict && entryOK && t.opts.Level == Auto {
-				c.areas, c.level, end = newAreas(entries(edits)), Entry, time.Now().Add(time.Second)
+			if c.level == Strict && what.entryOK && t.opts.Level == Auto {
+				c.toEntry()
+				end = time.Now().Add(time.Second)
 				continue
 			}
 			return c.blockers()
@@ -157,7 +182,7 @@ func (t *txn) bytesAt(a process.Addr) (b [5]byte, err error) {
 // changer is one way to change entries, tried again and again.
 type changer struct {
 	*txn
-	edits    []edit
+	what     change
 	areas    areas
 	level    Level
 	suspects []int // threads to look at alone before all are stopped
@@ -166,10 +191,21 @@ type changer struct {
 	stale    bool
 }
 
+// toEntry lets old frames be.
+func (c *changer) toEntry() { c.level, c.areas = Entry, newAreas(entries(c.what.edits)) }
+
+// all are the edits of the level.
+func (c *changer) all() []edit {
+	if c.level == Strict {
+		return slices.Concat(c.what.edits, c.what.strict)
+	}
+	return c.what.edits
+}
+
 // try looks at the threads that were in the way before, each alone, and only
 // when none is stops them all. That first look also fills the unwinder's cache.
 func (c *changer) try() (done bool, err error) {
-	ranges := c.areas.ranges()
+	ranges, edits := c.areas.ranges(), c.all()
 	c.hits, c.stale, c.busy = nil, false, nil
 	tids, err := c.p.Tids()
 	if err != nil {
@@ -203,14 +239,14 @@ func (c *changer) try() (done bool, err error) {
 		hits, ok := c.walker.Inside(tr.Threads(), ranges, over)
 		var werr error
 		if ok && len(hits) == 0 {
-			werr = write(tr, c.edits)
+			werr = write(tr, edits)
 			done = werr == nil
 		}
 		threads := tr.Threads()
 		held := tr.Resume()
 		if done {
 			c.res.Pause = held.Microseconds()
-			c.stacks = process.OwnStacks(c.maps, threads)
+			c.stacks, c.unwound = process.OwnStacks(c.maps, threads), c.walker.Complete()
 		}
 		c.hits, c.stale = hits, !ok
 		return werr

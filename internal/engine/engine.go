@@ -31,7 +31,9 @@ type Options struct {
 	Deadline time.Duration `json:"deadline,omitempty"` // for all tries; default 10 s
 	Budget   time.Duration `json:"budget,omitempty"`   // of one stop; default 10 ms
 	MaxStops int           `json:"max_stops,omitempty"`
-	Store    string        `json:"store,omitempty"` // default DefaultStore
+	Store    string        `json:"store,omitempty"`  // default DefaultStore
+	Retire   bool          `json:"retire,omitempty"` // overwrite replaced code where nothing can be in it
+	Seal     bool          `json:"seal,omitempty"`   // protect the new code with mseal(2), Linux 6.10
 }
 
 func (o Options) withDefaults() Options {
@@ -122,13 +124,17 @@ type Result struct {
 	// Pause is from before the first interrupt to after the last resume of
 	// the stop that changed the entries, microseconds; Prepare the longest
 	// time that one thread was borrowed before.
-	Pause    int64    `json:"pause_us"`
-	Prepare  int64    `json:"prepare_us"`
-	Tries    int      `json:"tries"`
-	Verified bool     `json:"verified"`
-	Unwind   string   `json:"unwind,omitempty"` // how exceptions cross new code: "dl_find_object" or "none"
-	Left     int64    `json:"left,omitempty"`   // bytes of address space that stay after a removal
-	Reasons  []Reason `json:"reasons,omitempty"`
+	Pause    int64  `json:"pause_us"`
+	Prepare  int64  `json:"prepare_us"`
+	Tries    int    `json:"tries"`
+	Verified bool   `json:"verified"`
+	Unwind   string `json:"unwind,omitempty"` // how exceptions cross new code: "dl_find_object" or "none"
+	Left     int64  `json:"left,omitempty"`   // bytes of address space that stay after a removal
+	// Restored are the earlier patches that came back with a removal.
+	Restored []patch.ID `json:"restored,omitempty"`
+	Retired  bool       `json:"retired,omitempty"` // the replaced code is gone from memory
+	Sealed   bool       `json:"sealed,omitempty"`  // the new code stays mapped until the process ends
+	Reasons  []Reason   `json:"reasons,omitempty"`
 }
 
 // fail fills the result from an error.

@@ -26,8 +26,13 @@ type FinderRecord struct {
 	Path   string       `json:"path"` // of the module that exports it
 	Steer  SteerRecord  `json:"steer"`
 	Code   []byte       `json:"code"`
-	Mapped bool         `json:"mapped"` // the page is there; it stays
-	Active bool         `json:"active"` // the entry is steered
+	Mapped bool         `json:"mapped"`          // the page is there; it stays
+	Active bool         `json:"active"`          // the entry is steered
+	Stays  bool         `json:"stays,omitempty"` // for code that stays mapped
+}
+
+func (f *FinderRecord) edit() edit {
+	return edit{at: f.Steer.At, old: f.Steer.Old, new: f.Steer.New, name: finderName, module: f.Path}
 }
 
 const (

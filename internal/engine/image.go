@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"hotpatch/internal/module"
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
@@ -17,7 +18,11 @@ type unit struct {
 	room    process.Range  // what is reserved: overlay, a page that stays empty
 	imports []process.Addr // of patch.Imports
 	pieces  [][]byte       // with the fixups applied
-	prev    *UnitRecord    // the patch of this module that is replaced
+	held    []HeldRecord   // what earlier patches brought
+	prev    *unit          // the patch of this module that is replaced
+	chained []edit         // from entries of prev's overlay to what they are now
+	rec     UnitRecord     // on record
+	again   bool           // it comes back: rec.Replaced is set
 }
 
 func (u *unit) header() process.Addr { return u.at(uint64(u.patch.Header)) }
@@ -31,6 +36,17 @@ func (u *unit) was(a uint64) process.Addr { return u.mod.Bias + process.Addr(a) 
 // pieceRange is where a piece lies in the process.
 func (u *unit) pieceRange(p *patch.Piece) process.Range {
 	return process.Range{Start: u.at(uint64(p.Addr)), End: u.at(uint64(p.Addr)) + process.Addr(len(p.Bytes))}
+}
+
+// now is where the thing at an overlay address lies in the process: where an
+// earlier patch put it, if one did.
+func (u *unit) now(a module.Addr) process.Addr {
+	for _, h := range u.held {
+		if h.At == a {
+			return h.In
+		}
+	}
+	return u.at(uint64(a))
 }
 
 // code are the executable pieces.
@@ -62,10 +78,7 @@ func (u *unit) fix(f *patch.Fixup) error {
 	bad := func(code Code, what string) error {
 		return &Reason{Code: code, Module: u.patch.Module, Detail: fmt.Sprintf("fixup at %v: %s", f.At, what)}
 	}
-	size := 8
-	if f.Kind == patch.RelBaseline {
-		size = 4
-	}
+	size := f.Size()
 	var b []byte
 	for i := range u.patch.Pieces {
 		p := &u.patch.Pieces[i]
@@ -77,9 +90,13 @@ func (u *unit) fix(f *patch.Fixup) error {
 		return bad(BadPatch, "outside the overlay")
 	}
 	le := binary.LittleEndian
+	moved := u.now(f.Target) - u.at(uint64(f.Target))
 	switch f.Kind {
-	case patch.RelBaseline:
-		v := int64(int32(le.Uint32(b))) + int64(u.mod.Bias-u.over)
+	case patch.RelBaseline, patch.RelOverlay:
+		if f.Kind == patch.RelBaseline {
+			moved = u.mod.Bias - u.over
+		}
+		v := int64(int32(le.Uint32(b))) + int64(moved)
 		if v < math.MinInt32 || v > math.MaxInt32 {
 			return bad(Overflow, "the distance does not fit")
 		}
@@ -87,7 +104,7 @@ func (u *unit) fix(f *patch.Fixup) error {
 	case patch.AbsBaseline:
 		le.PutUint64(b, le.Uint64(b)+uint64(u.mod.Bias))
 	case patch.AbsOverlay:
-		le.PutUint64(b, le.Uint64(b)+uint64(u.over))
+		le.PutUint64(b, le.Uint64(b)+uint64(u.over+moved))
 	case patch.AbsImport:
 		if f.Import < 0 || f.Import >= len(u.imports) {
 			return bad(BadPatch, "no such import")
@@ -95,6 +112,42 @@ func (u *unit) fix(f *patch.Fixup) error {
 		le.PutUint64(b, le.Uint64(b)+uint64(u.imports[f.Import]))
 	default:
 		return bad(BadPatch, fmt.Sprintf("unknown kind %d", f.Kind))
+	}
+	return nil
+}
+
+// replaces has the unit take over from another patch of its module.
+func (u *unit) replaces(prev *unit) error {
+	s, err := patch.Succeed(prev.patch, u.patch)
+	if err != nil {
+		return &Reason{Code: Conflict, Module: u.patch.Module, Detail: err.Error() + "; take patch " + prev.patch.ID.Short() + " out first"}
+	}
+	u.prev, u.held, u.chained = prev, nil, nil
+	for _, h := range s.Held {
+		u.held = append(u.held, HeldRecord{At: h.New, In: prev.now(h.Old)})
+	}
+	for _, st := range s.Steers {
+		e := edit{at: prev.at(uint64(st.At)), name: st.Name, module: u.patch.Module}
+		to := u.at(uint64(st.To))
+		if st.Baseline {
+			to = u.was(uint64(st.To))
+		}
+		var ok bool
+		if e.new, ok = jump(e.at, to); !ok {
+			return &Reason{Code: Overflow, Module: u.patch.Module, Function: st.Name, Detail: "the distance between the two patches does not fit"}
+		}
+		copy(e.old[:], prev.bytesAt(st.At, len(e.old)))
+		u.chained = append(u.chained, e)
+	}
+	return nil
+}
+
+// bytesAt are n bytes of the overlay as they must be in the process.
+func (u *unit) bytesAt(a module.Addr, n int) []byte {
+	for i := range u.pieces {
+		if off := uint64(a - u.patch.Pieces[i].Addr); a >= u.patch.Pieces[i].Addr && off < uint64(len(u.pieces[i])) && uint64(len(u.pieces[i]))-off >= uint64(n) {
+			return u.pieces[i][off:][:n]
+		}
 	}
 	return nil
 }
@@ -115,6 +168,17 @@ func jump(from, to process.Addr) (b [5]byte, ok bool) {
 	return b, d >= math.MinInt32 && d <= math.MaxInt32
 }
 
+// steers are the entries that the unit changes in the process. Their jumps lie
+// within reach where they come to be written: see edits.
+func (u *unit) steers() []SteerRecord {
+	var out []SteerRecord
+	for _, s := range u.patch.Steers {
+		to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
+		out = append(out, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
+	}
+	return out
+}
+
 // edits are the entries to change: from the baseline's bytes, or those of the
 // replaced patch, to the new jumps; entries that only the replaced patch
 // steered become the baseline's again.
@@ -122,7 +186,7 @@ func (u *unit) edits() ([]edit, error) {
 	var out []edit
 	prev := map[process.Addr]SteerRecord{}
 	if u.prev != nil {
-		for _, s := range u.prev.Steers {
+		for _, s := range u.prev.rec.Steers {
 			prev[s.At] = s
 		}
 	}
@@ -146,5 +210,5 @@ func (u *unit) edits() ([]edit, error) {
 	for _, p := range prev {
 		out = append(out, edit{at: p.At, old: p.New, new: p.Old, name: p.Name, module: u.patch.Module})
 	}
-	return out, nil
+	return append(out, u.chained...), nil
 }

@@ -81,15 +81,19 @@ func (t *txn) writeAll() error {
 				return err
 			}
 		}
-		h, err := header(&t.rec.Pending[i], t.finder, int(u.patch.HeaderLen))
-		if err != nil {
-			return err
-		}
-		if err := t.put(u.header(), h); err != nil {
+		if err := t.putHeader(u, &t.rec.Pending[i]); err != nil {
 			return err
 		}
 	}
 	return t.store.Save(t.rec)
+}
+
+func (t *txn) putHeader(u *unit, r *UnitRecord) error {
+	h, err := header(r, t.rec.Finder, int(u.patch.HeaderLen))
+	if err != nil {
+		return err
+	}
+	return t.put(u.header(), h)
 }
 
 func (t *txn) tellFinder(u *unit, r *UnitRecord) (err error) {
@@ -153,15 +157,11 @@ const headerTail = len(headerMagic) + 8
 // inherited. It ends where the overlay's read-only pages end.
 func header(r *UnitRecord, f *FinderRecord, size int) ([]byte, error) {
 	h := headerBody{Format: 1, UnitRecord: *r}
-	h.Steers = nil
-	if f != nil {
+	h.Path, h.Steers, h.Level, h.Draining, h.Replaced = "", nil, "", false, nil
+	if f != nil && r.Finder != 0 {
 		h.FinderPage = f.Page
 	}
 	js, err := json.Marshal(h)
-	if err == nil && len(js) > size-headerTail {
-		h.Path = "" // the place of the module says enough
-		js, err = json.Marshal(h)
-	}
 	if err != nil || len(js) > size-headerTail {
 		return nil, fmt.Errorf("write header: %d bytes do not fit (%w)", len(js), err)
 	}

@@ -6,7 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 
 	"hotpatch/internal/module"
 	"hotpatch/internal/module/x86"
@@ -52,7 +52,7 @@ func match(p *process.Process, mods []process.Module, pt *patch.Patch) (process.
 // text is the code of a mapped module as it is in its file.
 type text struct{ f *elf.File }
 
-func openText(p *process.Process, m *process.Module) (*text, io.Closer, error) {
+func openText(p *process.Process, m *process.Module) (*text, *os.File, error) {
 	f, err := p.OpenMapped(m.Maps[0])
 	if err != nil {
 		return nil, nil, err
@@ -77,37 +77,57 @@ func (t *text) read(a module.Addr, b []byte) error {
 }
 
 // checkOld proves that the functions to be changed are, in memory and as a
-// whole, what the baseline's file says; jumps of a replaced patch apart.
+// whole, what the baseline's file says; what a replaced patch changed apart.
 func checkOld(p *process.Process, u *unit) error {
 	t, c, err := openText(p, &u.mod)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if err := trueFile(t, u.patch); err != nil {
+		return err
+	}
 	for i := range u.patch.Old {
 		o := &u.patch.Old[i]
-		h := sha256.New()
 		for _, r := range o.Ranges {
-			if r.End < r.Start || r.Len() > 64<<20 {
-				return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: "range"}
-			}
 			mem, file := make([]byte, r.Len()), make([]byte, r.Len())
 			if err := t.read(r.Start, file); err != nil {
-				return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: err.Error()}
+				return err
 			}
 			if err := p.Read(u.was(uint64(r.Start)), mem); err != nil {
 				return err
 			}
 			if u.prev != nil {
-				u.prev.unsteer(u.was(uint64(r.Start)), mem)
+				u.prev.asBaseline(u.was(uint64(r.Start)), mem, file)
 			}
 			if !bytes.Equal(mem, file) {
 				return changed(u, o.Name, r.Start, mem, file)
 			}
+		}
+	}
+	return nil
+}
+
+// trueFile makes sure that a file holds the functions that a patch replaces.
+func trueFile(t *text, pt *patch.Patch) error {
+	for i := range pt.Old {
+		o := &pt.Old[i]
+		bad := func(what string) error {
+			return &Reason{Code: BadPatch, Module: pt.Module, Function: o.Name, Detail: what}
+		}
+		h := sha256.New()
+		for _, r := range o.Ranges {
+			if r.End < r.Start || r.Len() > 64<<20 {
+				return bad("range")
+			}
+			file := make([]byte, r.Len())
+			if err := t.read(r.Start, file); err != nil {
+				return bad(err.Error())
+			}
 			h.Write(file)
 		}
 		if [32]byte(h.Sum(nil)) != o.Digest {
-			return &Reason{Code: BadPatch, Module: u.patch.Module, Function: o.Name, Detail: "the baseline's function is another"}
+			return bad("the baseline's function is another")
 		}
 	}
 	return nil

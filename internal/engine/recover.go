@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"hotpatch/internal/patch"
@@ -35,12 +37,12 @@ func (t *txn) load() error {
 // stillMapped reports whether what a record says is there; after execve the
 // process has its pid and start time still, but nothing of ours.
 func (t *txn) stillMapped(rec *Record) bool {
-	for _, u := range slices.Concat(rec.Units, rec.Pending) {
+	for _, u := range slices.Concat(rec.Units, rec.Pending, rec.Going) {
 		if t.moduleOf(&u) != nil || t.oursAt(process.Range{Start: u.Start, End: u.End}) {
 			return true
 		}
 	}
-	return len(rec.Units)+len(rec.Pending) == 0 && !t.lostFinder(rec)
+	return len(rec.Units)+len(rec.Pending)+len(rec.Going) == 0 && !t.lostFinder(rec)
 }
 
 // lostFinder reports whether the finder of a record is not there any more.
@@ -66,7 +68,8 @@ func (t *txn) dropUnloaded() error {
 	if t.lostFinder(t.rec) {
 		t.rec.Finder = nil
 	}
-	before := len(t.rec.Units) + len(t.rec.Pending)
+	all := func() int { return len(t.rec.Units) + len(t.rec.Pending) + len(t.rec.Going) }
+	before := all()
 	var failed error
 	unloaded := func(pending bool) func(UnitRecord) bool {
 		return func(r UnitRecord) bool {
@@ -80,7 +83,8 @@ func (t *txn) dropUnloaded() error {
 	}
 	t.rec.Units = slices.DeleteFunc(t.rec.Units, unloaded(false))
 	t.rec.Pending = slices.DeleteFunc(t.rec.Pending, unloaded(true))
-	if failed != nil || len(t.rec.Units)+len(t.rec.Pending) == before {
+	t.rec.Going = slices.DeleteFunc(t.rec.Going, unloaded(true))
+	if failed != nil || all() == before {
 		return failed
 	}
 	return t.store.Save(t.rec)
@@ -135,7 +139,7 @@ func (t *txn) unitOf(r *UnitRecord) (*unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unit{patch: p, over: r.Overlay, room: process.Range{Start: r.Start, End: r.End}, imports: r.Imports}
+	u := &unit{patch: p, over: r.Overlay, room: process.Range{Start: r.Start, End: r.End}, imports: r.Imports, held: r.Held, rec: *r}
 	if m := t.moduleOf(r); m != nil {
 		u.mod = *m
 	} else {
@@ -144,11 +148,11 @@ func (t *txn) unitOf(r *UnitRecord) (*unit, error) {
 	return u, u.relocate()
 }
 
-// recordedUnits are the units of the record that can be made.
-func (t *txn) recordedUnits() []*unit {
+// unitsOf are the units of records, as far as they can be made.
+func (t *txn) unitsOf(recs []UnitRecord) []*unit {
 	var out []*unit
-	for i := range t.rec.Units {
-		if u, err := t.unitOf(&t.rec.Units[i]); err == nil {
+	for i := range recs {
+		if u, err := t.unitOf(&recs[i]); err == nil {
 			out = append(out, u)
 		}
 	}
@@ -179,17 +183,11 @@ func (t *txn) inherit() error {
 			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
 		}
 		r.Path = u.mod.Path
-		for _, s := range u.patch.Steers {
-			to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
-			r.Steers = append(r.Steers, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
-		}
+		r.Steers = u.steers()
 		if t.countSteered(&r) == 0 {
 			continue // forked before the entries were changed, or after they were restored
 		}
-		if err := t.verifyUnits([]UnitRecord{r}, []*unit{u}); err != nil {
-			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
-		}
-		t.rec.Units = append(t.rec.Units, r)
+		u.rec = r
 		if h.FinderPage != 0 && t.rec.Finder == nil {
 			if m, sym := findFinder(t.p, t.order()); m != nil {
 				if t.rec.Finder, err = makeFinder(t.p, m, sym, h.FinderPage); err != nil {
@@ -197,6 +195,10 @@ func (t *txn) inherit() error {
 				}
 			}
 		}
+		if err := t.verifyUnits([]UnitRecord{r}, []*unit{u}); err != nil {
+			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
+		}
+		t.rec.Units = append(t.rec.Units, r)
 	}
 	if len(t.rec.Units) == 0 {
 		return nil
@@ -217,69 +219,107 @@ func (t *txn) countSteered(r *UnitRecord) int {
 
 // recover finishes or undoes what a run that was cut off left. The record
 // says what was meant, memory how far it came.
-func (t *txn) recover() error {
+func (t *txn) recover() (err error) {
 	if t.rec.Phase == Done || t.rec.Phase == "" {
 		return nil
 	}
-	var err error
+	t.report(Event{Pid: t.p.Pid, State: "recover " + string(t.rec.Phase)})
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return err
 	}
-	t.report(Event{Pid: t.p.Pid, State: "recover " + string(t.rec.Phase)})
-	if t.rec.Phase == Leaving {
-		return t.finishLeaving()
-	}
-	steered, total := 0, 0
-	for i := range t.rec.Pending {
-		steered += t.countSteered(&t.rec.Pending[i])
-		total += len(t.rec.Pending[i].Steers)
-	}
-	if steered == 0 {
-		return t.dropPending()
-	}
-	for i := range t.rec.Pending {
-		u, err := t.unitOf(&t.rec.Pending[i])
-		if err != nil {
-			return err
-		}
-		for j := range t.rec.Units {
-			if t.rec.Units[j].Bias == u.mod.Bias {
-				u.prev = &t.rec.Units[j]
-			}
-		}
-		t.units = append(t.units, u)
-	}
-	if steered < total {
-		// Some functions are new, some old: the entry level's rule is what
-		// the moment allows, since the other half is in force already.
-		var edits []edit
-		for _, u := range t.units {
-			es, err := u.edits()
-			if err != nil {
-				return err
-			}
-			edits = append(edits, es...)
-		}
-		if err := t.walk(); err != nil {
-			return err
-		}
-		if err := t.change(edits, nil, true); err != nil {
-			return err
-		}
-	}
-	if f := t.rec.Finder; f != nil && !f.Active {
-		if err := t.steerFinder(f); err != nil {
-			return err
-		}
-	}
-	if err := t.verifyUnits(t.rec.Pending, t.units); err != nil {
+	if t.going, err = t.unitsFor(t.rec.Going); err != nil {
 		return err
 	}
-	t.finder = t.rec.Finder
-	err = t.recordDone()
-	t.units, t.finder = nil, nil
+	if t.rec.Phase == Intent {
+		var undone bool
+		if undone, err = t.finish(); err != nil || undone {
+			return err
+		}
+	}
+	inForce, err := t.unitsFor(t.rec.Units)
+	if err == nil {
+		err = errors.Join(t.retireAgain(inForce), t.clearOut(false))
+	}
+	t.units, t.going, t.finder = nil, nil, nil
 	*t.res = Result{ID: t.p.ID}
 	return err
+}
+
+// unitsFor are the units of records, all of them.
+func (t *txn) unitsFor(recs []UnitRecord) (out []*unit, err error) {
+	for i := range recs {
+		u, err := t.unitOf(&recs[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// finish changes the entries that are left, or undoes a change of which none is
+// in force yet. Where some functions are new and some old, the entry level's
+// rule is what the moment allows.
+func (t *txn) finish() (undone bool, err error) {
+	if t.units, err = t.unitsFor(t.rec.Pending); err != nil {
+		return false, err
+	}
+	for _, u := range t.units {
+		for _, g := range t.going {
+			if g.rec.Bias == u.rec.Bias {
+				if err := u.replaces(g); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	if t.edits, err = t.changes(); err != nil {
+		return false, err
+	}
+	begun, left := 0, 0
+	for _, e := range t.edits {
+		switch b, err := t.bytesAt(e.at); {
+		case err != nil:
+			return false, err
+		case b == e.new:
+			begun++
+		default:
+			left++
+		}
+	}
+	if begun == 0 {
+		if err := t.retireAgain(t.going); err != nil {
+			return false, err
+		}
+		t.rec.Units, t.rec.Going = append(t.rec.Units, t.rec.Going...), nil
+		t.units, t.going = nil, nil
+		return true, t.dropPending()
+	}
+	if left > 0 {
+		if err := t.walk(); err != nil {
+			return false, err
+		}
+		if err := t.change(now(t.edits)); err != nil {
+			return false, err
+		}
+	}
+	t.finder = nil
+	if f := t.rec.Finder; f != nil {
+		b, err := t.bytesAt(f.Steer.At)
+		if err != nil {
+			return false, err
+		}
+		if f.Active = b == f.Steer.New; !f.Active && slices.ContainsFunc(t.rec.Pending, func(r UnitRecord) bool { return r.Finder != 0 }) {
+			if err := t.steerFinder(f); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := t.verifyChange(); err != nil {
+		return false, err
+	}
+	t.res.Level = Entry
+	return false, t.recordDone()
 }
 
 // steerFinder puts a finder into force that is written but not steered to.
@@ -287,7 +327,7 @@ func (t *txn) steerFinder(f *FinderRecord) error {
 	if err := t.walk(); err != nil {
 		return err
 	}
-	if err := t.change([]edit{{at: f.Steer.At, old: f.Steer.Old, new: f.Steer.New, name: finderName, module: f.Path}}, nil, true); err != nil {
+	if err := t.change(now([]edit{f.edit()})); err != nil {
 		return err
 	}
 	f.Active = true
@@ -345,6 +385,20 @@ func (t *txn) oursAt(r process.Range) bool {
 	return found
 }
 
+// verifyChange compares what a transaction changed with what it must be.
+func (t *txn) verifyChange() error {
+	for _, e := range t.edits {
+		b, err := t.bytesAt(e.at)
+		if err != nil {
+			return err
+		}
+		if b != e.new {
+			return &Reason{Code: Differs, Module: e.module, Function: e.name, Detail: fmt.Sprintf("entry at %v: expected % x, found % x", e.at, e.new, b)}
+		}
+	}
+	return t.verifyUnits(t.rec.Pending, t.units)
+}
+
 // verifyUnits compares entries, overlays and headers with what they must be.
 func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 	for i, u := range units {
@@ -389,9 +443,21 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 				return differs("new code or constants", a, u.pieces[j], got)
 			}
 		}
-		h, ok := readHeader(t.p, u.header()+process.Addr(u.patch.HeaderLen))
-		if !ok || h.Patch != recs[i].Patch || h.Overlay != recs[i].Overlay || h.Bias != recs[i].Bias {
-			return &Reason{Code: Differs, Module: u.patch.Module, Detail: "the header is another"}
+		h, err := header(&recs[i], t.rec.Finder, int(u.patch.HeaderLen))
+		if err != nil {
+			return err
+		}
+		got := make([]byte, len(h))
+		if err := t.p.Read(u.header(), got); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, h) {
+			return differs("header", u.header(), h, got)
+		}
+		if recs[i].Retired {
+			if err := t.verifyRetired(u); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -433,7 +499,7 @@ func (t *txn) verify() error {
 		return err
 	}
 	for i := range units {
-		if err := t.verifyText(units[i], &t.rec.Units[i]); err != nil {
+		if err := t.verifyText(units[i]); err != nil {
 			return err
 		}
 	}
@@ -442,25 +508,28 @@ func (t *txn) verify() error {
 }
 
 // verifyText compares all code of a patched module with its file.
-func (t *txn) verifyText(u *unit, r *UnitRecord) error {
+func (t *txn) verifyText(u *unit) error {
 	x, c, err := openText(t.p, &u.mod)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	for _, ph := range x.f.Progs {
-		if ph.Type != 1 || ph.Flags&1 == 0 || ph.Filesz > 1<<30 { // PT_LOAD, PF_X
+		if ph.Type != elf.PT_LOAD || ph.Flags&elf.PF_X == 0 || ph.Filesz > 1<<30 {
 			continue
 		}
-		want, got := make([]byte, ph.Filesz), make([]byte, ph.Filesz)
-		if _, err := ph.ReadAt(want, 0); err != nil {
+		// Whole pages are mapped: what else the file has in them, too.
+		head := ph.Vaddr % page
+		size := (head + ph.Filesz + page - 1) / page * page
+		want, got := make([]byte, size), make([]byte, size)
+		if _, err := c.ReadAt(want, int64(ph.Off-head)); err != nil && err != io.EOF { // zeros behind the end
 			return fmt.Errorf("read %s: %w", u.mod.Path, err)
 		}
-		a := u.was(ph.Vaddr)
+		a := u.was(ph.Vaddr - head)
 		if err := t.p.Read(a, got); err != nil {
 			return err
 		}
-		r.unsteer(a, got)
+		u.asBaseline(a, got, want)
 		if f := t.rec.Finder; f != nil && f.Active {
 			(&UnitRecord{Steers: []SteerRecord{f.Steer}}).unsteer(a, got)
 		}
@@ -474,7 +543,7 @@ func (t *txn) verifyText(u *unit, r *UnitRecord) error {
 		n := min(k+8, len(want))
 		return &Reason{
 			Code: Differs, Module: u.patch.Module,
-			Detail: fmt.Sprintf("code, %s+%#x: expected % x, found % x", u.mod.Name(), ph.Vaddr+uint64(k), want[k:n], got[k:n]),
+			Detail: fmt.Sprintf("code, %s+%#x: expected % x, found % x", u.mod.Name(), ph.Vaddr-head+uint64(k), want[k:n], got[k:n]),
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hotpatch/internal/module"
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
@@ -27,9 +28,9 @@ type Phase string
 
 // The phases of a record. All but Done are found only when a run was cut off.
 const (
-	Intent  Phase = "intent"  // the overlays are there; entries may be changed
-	Leaving Phase = "leaving" // entries may be on their way back
-	Done    Phase = "done"
+	Intent   Phase = "intent"   // what is Pending comes and what is Going goes; entries may be changed
+	Clearing Phase = "clearing" // entries are changed; what is Going may be mapped yet
+	Done     Phase = "done"
 )
 
 // Record is what is in one process.
@@ -39,7 +40,8 @@ type Record struct {
 	Program string        `json:"program"`
 	Phase   Phase         `json:"phase"`
 	Units   []UnitRecord  `json:"units,omitempty"`
-	Pending []UnitRecord  `json:"pending,omitempty"` // of the transaction under way
+	Pending []UnitRecord  `json:"pending,omitempty"` // coming with the transaction under way
+	Going   []UnitRecord  `json:"going,omitempty"`   // leaving with it, or replaced
 	Finder  *FinderRecord `json:"finder,omitempty"`
 	Left    int64         `json:"left,omitempty"` // bytes of address space left by removed patches
 	Time    time.Time     `json:"time"`
@@ -54,10 +56,23 @@ type UnitRecord struct {
 	Start   process.Addr   `json:"start"`   // of what is reserved
 	End     process.Addr   `json:"end"`
 	Imports []process.Addr `json:"imports,omitempty"`
-	Steers  []SteerRecord  `json:"steers,omitempty"` // not in the header
+	Held    []HeldRecord   `json:"held,omitempty"`   // what earlier patches brought
 	Finder  process.Addr   `json:"finder,omitempty"` // where its entry in the finder's table is
-	Level   Level          `json:"level,omitempty"`
+	Retired bool           `json:"retired,omitempty"`
+	Sealed  bool           `json:"sealed,omitempty"`
 	Time    time.Time      `json:"time"`
+
+	// The header does not have these.
+	Steers   []SteerRecord `json:"steers,omitempty"`
+	Level    Level         `json:"level,omitempty"`
+	Draining bool          `json:"draining,omitempty"` // a thread may be in old code yet
+	Replaced []patch.ID    `json:"replaced,omitempty"` // the patches before it in this module, oldest first
+}
+
+// HeldRecord is where something of an overlay is that an earlier patch brought.
+type HeldRecord struct {
+	At module.Addr  `json:"at"` // in the overlay
+	In process.Addr `json:"in"`
 }
 
 // SteerRecord is one entry that was changed.

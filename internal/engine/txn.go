@@ -52,10 +52,14 @@ type txn struct {
 	linked  []loaded
 	walker  *process.Unwinder
 	gadgets process.Gadgets
-	units   []*unit
+	units   []*unit       // coming
+	going   []*unit       // leaving, or replaced
 	finder  *FinderRecord // to be put in with this transaction
 	made    []process.Range
+	edits   []edit
+	written []edit          // of the edits, and what the level strict adds
 	stacks  []process.Range // the threads' own, when the entries were changed
+	unwound bool            // all of them were walked to their base then
 }
 
 // step is a state of a transaction and how it is undone.
@@ -139,7 +143,7 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
 	t, end, err := e.begin(pid, &res)
 	if err == nil {
 		defer end()
-		err = t.apply(patches)
+		err = t.again(func() error { return t.apply(patches) })
 	}
 	if err != nil {
 		res.fail(err)
@@ -154,44 +158,32 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
 // errTaken says that the program itself took the place that was chosen.
 var errTaken = errors.New("the place is taken")
 
-func (t *txn) apply(patches []*patch.Patch) error {
+// again carries out a transaction, once more when the program took the place
+// that was chosen.
+func (t *txn) again(do func() error) error {
 	const tries = 10 // a program that starts threads maps stacks all the time
 	for try := 1; ; try++ {
-		err := t.applyOnce(patches)
+		err := do()
 		if try == tries || !errors.Is(err, errTaken) {
 			return err
 		}
-		t.units, t.finder, t.made = nil, nil, nil
+		t.units, t.going, t.finder, t.made = nil, nil, nil, nil
 		if err := t.survey(); err != nil {
 			return err
 		}
 	}
 }
 
-func (t *txn) applyOnce(patches []*patch.Patch) error {
-	if err := t.choose(patches); err != nil {
-		return err
-	}
+func (t *txn) apply(patches []*patch.Patch) error {
+	t.choose(patches)
 	if len(t.units) == 0 {
 		t.res.State = Already
 		return t.verify()
 	}
-	var edits []edit
-	before := *t.rec
-	err := t.run([]step{
-		{"match", t.match, nil},
-		{"place", t.place, nil},
-		{"record intent", func() error { return t.intend(&edits) }, func() error { *t.rec = before; return t.settle() }},
-		{"map", t.mapAll, t.unmapMade},
-		{"write", t.writeAll, t.forgetFinder},
-		{"commit", func() error { return t.commit(edits) }, nil},
-		{"verify", func() error { return t.verifyUnits(t.rec.Pending, t.units) }, func() error { return t.back(edits) }},
-		{"record", t.recordDone, nil},
-	})
-	if err != nil {
+	if err := t.exchange(); err != nil {
 		return err
 	}
-	t.res.State, t.res.Verified = Patched, true
+	t.res.State = Patched
 	for _, u := range t.units {
 		t.res.Patches = append(t.res.Patches, u.patch.ID)
 		t.res.Functions += len(u.patch.Steers)
@@ -199,8 +191,31 @@ func (t *txn) applyOnce(patches []*patch.Patch) error {
 	return nil
 }
 
-// choose leaves out what is there already and finds what is to be replaced.
-func (t *txn) choose(patches []*patch.Patch) error {
+// exchange takes what is in t.going out and puts what is in t.units in, in one
+// stop.
+func (t *txn) exchange() error {
+	before := *t.rec
+	err := t.run([]step{
+		{"match", t.match, nil},
+		{"place", t.place, nil},
+		{"record intent", t.intend, func() error { *t.rec = before; return t.settle() }},
+		{"map", t.mapAll, t.unmapMade},
+		{"write", t.writeAll, t.forgetFinder},
+		{"restore bodies", t.restoreBodies, func() error { return t.retireAgain(t.going) }},
+		{"commit", t.commit, nil},
+		{"verify", t.verifyChange, t.back},
+		{"record", t.recordDone, nil},
+	})
+	if err != nil {
+		return err
+	}
+	t.res.Verified = true
+	t.report(Event{Pid: t.p.Pid, State: "clear out"})
+	return errors.Join(t.harden(), t.clearOut(t.res.Level == Strict))
+}
+
+// choose leaves out what is there already.
+func (t *txn) choose(patches []*patch.Patch) {
 	for _, pt := range patches {
 		if i := slices.IndexFunc(t.rec.Units, func(u UnitRecord) bool { return u.Patch == pt.ID }); i >= 0 {
 			t.res.Patches = append(t.res.Patches, pt.ID)
@@ -212,9 +227,9 @@ func (t *txn) choose(patches []*patch.Patch) error {
 	if len(t.units) > 0 {
 		t.res.Patches = nil
 	}
-	return nil
 }
 
+// match finds the modules of what comes, and which patches it replaces.
 func (t *txn) match() (err error) {
 	if err := t.p.Alone(t.opts.Deadline); err != nil {
 		return err
@@ -233,25 +248,29 @@ func (t *txn) match() (err error) {
 		}
 		for j := range t.rec.Units {
 			if r := &t.rec.Units[j]; r.Bias == u.mod.Bias {
-				old, err := t.store.Patch(r.Patch)
-				if err != nil {
+				if u.prev, err = t.unitOf(r); err != nil {
 					return err
 				}
-				if slices.ContainsFunc(old.Pieces, func(p patch.Piece) bool { return p.Prot == patch.ReadWrite }) {
-					return &Reason{Code: Conflict, Module: u.patch.Module, Detail: "patch " + r.Patch.Short() + " has variables of its own; remove it first"}
-				}
-				stay := slices.DeleteFunc(slices.Clone(t.rec.Units), func(r UnitRecord) bool { return r.Bias == u.mod.Bias })
-				if err := needed(r, stay); err != nil {
-					return err
-				}
-				u.prev = r
+				t.going = append(t.going, u.prev)
 			}
 		}
 		if err := checkOld(t.p, u); err != nil {
 			return err
 		}
 	}
+	for _, u := range t.going {
+		if err := needed(&u.rec, t.staying()); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// staying are the patches on record that the transaction leaves alone.
+func (t *txn) staying() []UnitRecord {
+	return slices.DeleteFunc(slices.Clone(t.rec.Units), func(r UnitRecord) bool {
+		return slices.ContainsFunc(t.going, func(u *unit) bool { return u.rec.Bias == r.Bias })
+	})
 }
 
 // place finds room for every overlay, and makes the overlays for it.
@@ -279,13 +298,13 @@ func (t *txn) place() error {
 			return err
 		}
 		u.room, u.over = room, room.Start-process.Addr(span.Start)
-	}
-	others := slices.Clone(t.units)
-	for _, r := range t.recordedUnits() {
-		if !slices.ContainsFunc(t.units, func(u *unit) bool { return u.mod.Bias == r.mod.Bias }) {
-			others = append(others, r)
+		if u.prev != nil {
+			if err := u.replaces(u.prev); err != nil {
+				return err
+			}
 		}
 	}
+	others := append(slices.Clone(t.units), t.unitsOf(t.staying())...)
 	for _, u := range t.units {
 		if err := u.resolveAll(t.p, t.order(), others); err != nil {
 			return err
@@ -336,39 +355,60 @@ func (t *txn) unwindable() error {
 }
 
 // intend writes down what is about to be done.
-func (t *txn) intend(edits *[]edit) error {
-	t.rec.Pending, t.rec.Phase = nil, Intent
+func (t *txn) intend() error {
+	t.rec.Units, t.rec.Going, t.rec.Pending, t.rec.Phase = t.staying(), nil, nil, Intent
+	for _, u := range t.going {
+		t.rec.Going = append(t.rec.Going, u.rec)
+	}
 	for _, u := range t.units {
-		es, err := u.edits()
-		if err != nil {
-			return err
+		u.rec.Patch, u.rec.Path, u.rec.Bias, u.rec.Overlay = u.patch.ID, u.mod.Path, u.mod.Bias, u.over
+		u.rec.Start, u.rec.End, u.rec.Imports, u.rec.Held, u.rec.Time = u.room.Start, u.room.End, u.imports, u.held, time.Now().UTC()
+		u.rec.Steers = u.steers()
+		if p := u.prev; p != nil && !u.again {
+			u.rec.Replaced = append(slices.Clone(p.rec.Replaced), p.rec.Patch)
 		}
-		*edits = append(*edits, es...)
-		r := UnitRecord{
-			Patch: u.patch.ID, Path: u.mod.Path, Bias: u.mod.Bias, Overlay: u.over,
-			Start: u.room.Start, End: u.room.End, Imports: u.imports, Time: time.Now().UTC(),
-		}
-		for _, s := range u.patch.Steers {
-			to, _ := jump(u.was(uint64(s.At)), u.at(uint64(s.To)))
-			r.Steers = append(r.Steers, SteerRecord{Name: s.Name, At: u.was(uint64(s.At)), Old: s.Old, New: to})
-		}
-		t.rec.Pending = append(t.rec.Pending, r)
+		t.rec.Pending = append(t.rec.Pending, u.rec)
 		if err := t.store.SavePatch(u.patch); err != nil {
 			return err
 		}
 	}
+	var err error
+	if t.edits, err = t.changes(); err != nil {
+		return err
+	}
 	if t.finder != nil {
 		t.rec.Finder = t.finder
 		if !t.finder.Active {
-			*edits = append(*edits, edit{at: t.finder.Steer.At, old: t.finder.Steer.Old, new: t.finder.Steer.New, name: finderName, module: t.finder.Path})
+			t.edits = append(t.edits, t.finder.edit())
 		}
 	}
 	return t.store.Save(t.rec)
 }
 
+// changes are the edits that take what goes out and put what comes in.
+func (t *txn) changes() ([]edit, error) {
+	var out []edit
+	replaced := func(u *unit) bool { return slices.ContainsFunc(t.units, func(c *unit) bool { return c.prev == u }) }
+	for _, u := range t.going {
+		for _, s := range u.rec.Steers {
+			if !replaced(u) {
+				out = append(out, edit{at: s.At, old: s.New, new: s.Old, name: s.Name, module: u.patch.Module})
+			}
+		}
+	}
+	for _, u := range t.units {
+		es, err := u.edits()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, es...)
+	}
+	return out, nil
+}
+
 // settle saves the record, or removes one that says nothing.
 func (t *txn) settle() error {
-	if len(t.rec.Units) == 0 && len(t.rec.Pending) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
+	if len(t.rec.Units)+len(t.rec.Pending)+len(t.rec.Going) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
 		t.store.Drop(t.p.ID)
 		return nil
 	}
@@ -376,21 +416,15 @@ func (t *txn) settle() error {
 	return t.store.Save(t.rec)
 }
 
+// recordDone writes down that the entries are changed.
 func (t *txn) recordDone() error {
-	for _, u := range t.units {
-		if u.prev == nil {
-			continue
-		}
-		t.rec.Left += int64(u.prev.End - u.prev.Start)
-		t.rec.Units = slices.DeleteFunc(t.rec.Units, func(r UnitRecord) bool { return r.Bias == u.mod.Bias })
+	for _, r := range t.rec.Pending {
+		r.Level, r.Draining = t.res.Level, t.res.Level == Entry
+		t.rec.Units = append(t.rec.Units, r)
 	}
-	for i := range t.rec.Pending {
-		t.rec.Pending[i].Level = t.res.Level
+	t.rec.Pending, t.rec.Phase = nil, Clearing
+	if f := t.rec.Finder; f != nil {
+		f.Active = t.finder != nil || f.Active && !slices.ContainsFunc(t.written, func(e edit) bool { return e.at == f.Steer.At })
 	}
-	t.rec.Units = append(t.rec.Units, t.rec.Pending...)
-	t.rec.Pending = nil
-	if t.finder != nil {
-		t.finder.Active = true
-	}
-	return t.settle()
+	return t.store.Save(t.rec)
 }

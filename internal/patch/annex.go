@@ -267,7 +267,7 @@ func (b *builder) layAnnex() {
 	for _, p := range u.Personalities {
 		b.out.Fixups = append(b.out.Fixups, Fixup{At: module.Addr(p.At), Kind: RelBaseline, Target: module.Addr(p.Target)})
 	}
-	b.out.HeaderLen = uint64(headerLen + 24*len(b.out.Imports))
+	b.out.HeaderLen = uint64(headerLen + importLen*len(b.out.Imports) + heldLen*(b.held()+len(a.links)))
 	a.bytes[ReadOnly] = fill(fill(a.bytes[ReadOnly], len(a.bytes[ReadOnly])+int(b.out.HeaderLen), 0), -1, 0)
 	a.base[ReadWrite] = a.base[ReadOnly] + module.Addr(len(a.bytes[ReadOnly]))
 	b.out.Header = a.base[ReadWrite] - module.Addr(b.out.HeaderLen)
@@ -288,8 +288,20 @@ func (b *builder) layAnnex() {
 	b.fillLinks()
 }
 
-// headerLen is room for what an installer says of a patch, a path included, in bytes.
-const headerLen = 1024
+// Room for what an installer says of a patch, in bytes: of itself, of each
+// import, and of each thing that an earlier patch may have brought.
+const headerLen, importLen, heldLen = 1024, 24, 64
+
+// held is the number of fields that lead to something whose address a program may hold.
+func (b *builder) held() int {
+	n := 0
+	for _, p := range b.puts {
+		if p.to.holds() {
+			n++
+		}
+	}
+	return n
+}
 
 // fill extends b to n bytes; -1: to whole pages.
 func fill(b []byte, n int, with byte) []byte {

@@ -88,6 +88,10 @@ type target struct {
 	held  bool        // inOverlay: by its address, which the program may keep
 }
 
+// holds reports whether the program may hold the address of an overlay's thing,
+// or its value.
+func (t *target) holds() bool { return t.held || t.where == inAnnex && t.annex.prot == ReadWrite }
+
 type whereabouts uint8
 
 const (
@@ -278,20 +282,21 @@ func (b *builder) steer(c diff.Change) {
 
 // old lists the baseline's functions that may not be running when all is exchanged at once.
 func (b *builder) old() {
-	add := func(f *module.Func) {
+	alive := b.alive()
+	add := func(f *module.Func, steered bool) {
 		h := sha256.New()
 		for _, r := range f.Ranges {
 			h.Write(b.Old.Bytes(r))
 		}
-		b.out.Old = append(b.out.Old, OldFunc{Name: f.Name, Ranges: f.Ranges, Digest: Digest(h.Sum(nil))})
+		b.out.Old = append(b.out.Old, OldFunc{Name: f.Name, Ranges: f.Ranges, Digest: Digest(h.Sum(nil)), Dead: steered && !alive[f]})
 	}
 	for _, c := range b.Changes {
 		if c.Old != nil {
-			add(c.Old)
+			add(c.Old, true)
 		}
 	}
 	for _, f := range b.Removed {
-		add(f)
+		add(f, false)
 	}
 	switch n := len(b.out.Steers); {
 	case n == 1 && b.restarts():
@@ -305,6 +310,37 @@ func (b *builder) old() {
 	default:
 		b.out.EntryWhy = fmt.Sprintf("%d functions are steered and may rely on each other: none may be running", n)
 	}
+}
+
+// alive are the baseline's functions that something outside the changed ones
+// leads into otherwise than by an entry.
+func (b *builder) alive() map[*module.Func]bool {
+	changed := make(map[*module.Func]bool)
+	for _, c := range b.Changes {
+		if c.Old != nil {
+			changed[c.Old] = true
+		}
+	}
+	out := make(map[*module.Func]bool)
+	into := func(a module.Addr) {
+		if f := b.Old.FuncAt(a); f != nil && changed[f] && !slices.Contains(f.Entries, a) {
+			out[f] = true
+		}
+	}
+	for _, f := range slices.Concat(b.Old.Funcs, b.Old.Gaps) {
+		if changed[f] {
+			continue
+		}
+		for i := range f.Refs {
+			into(f.Refs[i].Target)
+		}
+	}
+	for _, r := range b.Old.Relocs {
+		if to, ok := r.Leads(); ok {
+			into(to)
+		}
+	}
+	return out
 }
 
 // enteredOnce reports whether the function that is steered is the program's
@@ -364,7 +400,7 @@ func (b *builder) link() {
 		case inBaseline:
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelBaseline, Target: to})
 		}
-		if p.to.held || p.to.where == inAnnex && p.to.annex.prot == ReadWrite {
+		if p.to.holds() {
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelOverlay, Target: to})
 		}
 		d := int64(to) - int64(end)

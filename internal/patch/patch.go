@@ -135,6 +135,8 @@ type OldFunc struct {
 	Name   string
 	Ranges []module.Range // baseline image addresses; the first holds the entry
 	Digest Digest         // SHA-256 over the bytes of all ranges, in order, as in the baseline file
+	// Dead: once its entries are steered nothing can come into it from outside.
+	Dead bool `json:",omitempty"`
 }
 
 // Change says what happened to a function of the fixed build.

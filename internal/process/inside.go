@@ -39,6 +39,7 @@ func (u *Unwinder) Load(threads []Thread) {
 
 // Loaded is Inside for the threads that Load was called with last.
 func (u *Unwinder) Loaded(threads []Thread, ranges []Range, over func() bool) (hits []Hit, ok bool) {
+	u.short = false
 	if len(ranges) == 0 {
 		return nil, true
 	}
@@ -61,6 +62,10 @@ func (u *Unwinder) Loaded(threads []Thread, ranges []Range, over func() bool) (h
 	return hits, true
 }
 
+// Complete reports whether all stacks that Inside or Loaded looked at last were
+// walked to their base, so that none was taken word by word.
+func (u *Unwinder) Complete() bool { return !u.short }
+
 func (u *Unwinder) insideOne(th *Thread, ranges []Range) (hit Hit, found, known bool) {
 	hit = Hit{Tid: th.Tid, Sure: true}
 	complete, last := u.walk(&th.Regs, func(f Frame) bool {
@@ -71,7 +76,7 @@ func (u *Unwinder) insideOne(th *Thread, ranges []Range) (hit Hit, found, known 
 	if found || complete {
 		return hit, found, true
 	}
-	hit.Sure = false
+	hit.Sure, u.short = false, true
 	sp := Addr(th.Regs.Rsp)
 	hit.Range, hit.PC, found, known = u.scan(sp, ranges)
 	// From a signal handler's stack the walk may have come to another.

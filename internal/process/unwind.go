@@ -27,6 +27,7 @@ type Unwinder struct {
 	extra []Code
 	rows  map[Addr]*row
 	buf   stackBuffer
+	short bool // a walk did not come to the outermost frame
 }
 
 // NewUnwinder reads the modules of the process.
