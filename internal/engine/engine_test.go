@@ -135,7 +135,7 @@ func engine(t *testing.T, o Options) *Engine {
 func wantState(t *testing.T, r Result, s State) {
 	t.Helper()
 	if r.State != s {
-		t.Fatalf("state %s, want %s: %+v", r.State, s, r)
+		t.Fatalf("state %s, want %s: %+v", r.State, s, r.Reasons) // Result itself prints as its ID
 	}
 }
 

@@ -65,22 +65,10 @@ func Succeed(prev, next *Patch) (*Succession, error) {
 	if r.Verdict == diff.Refused {
 		return nil, fmt.Errorf("between the fixed builds of patches %s and %s: %v", prev.ID.Short(), next.ID.Short(), r.Reasons[0])
 	}
-	s.variables(prev, next, r)
-	if err := s.functions(prev, next, r); err != nil {
+	if err := s.variables(prev, next, r); err != nil {
 		return nil, err
 	}
-	return s, s.certain(prev, next, r)
-}
-
-// variables finds the new variables of next that prev has already.
-func (s *Succession) variables(prev, next *Patch, r *diff.Result) {
-	for _, pair := range r.DataPairs() {
-		o, ok := prev.variable(pair[0])
-		n, ok2 := next.variable(pair[1])
-		if ok && ok2 {
-			s.Held = append(s.Held, Held{New: n, Old: o})
-		}
-	}
+	return s, s.functions(prev, next, r)
 }
 
 // variable is where the overlay has a new variable of the fixed build.
@@ -93,23 +81,20 @@ func (p *Patch) variable(a module.Addr) (module.Addr, bool) {
 	return 0, false
 }
 
-// certain makes sure that no variable counts as new in one patch and as the
-// baseline's in the other, and that what next counts as new and prev does not
-// have is new.
-func (s *Succession) certain(prev, next *Patch, r *diff.Result) error {
-	toOld := make(map[module.Addr]module.Addr)
-	for _, p := range r.DataPairs() {
-		toOld[p[1]] = p[0]
-	}
+// variables finds the new variables of next that prev has already. None may
+// count as new in one patch and as the baseline's in the other, and what prev
+// does not have must be new.
+func (s *Succession) variables(prev, next *Patch, r *diff.Result) error {
 	for _, p := range next.Pairs {
-		if o, ok := toOld[p[1]]; ok {
+		if o, ok := r.OldData(p[1]); ok {
 			if _, fresh := prev.variable(o); fresh {
 				return fmt.Errorf("patch %s has a new variable for the baseline's at %v", prev.ID.Short(), p[0])
 			}
 		}
 	}
+	held := make(map[module.Addr]bool)
 	for _, f := range next.Fixups {
-		if f.Kind != RelOverlay && f.Kind != AbsOverlay {
+		if held[f.Target] || f.Kind != RelOverlay && f.Kind != AbsOverlay {
 			continue
 		}
 		for _, v := range next.Variables {
@@ -117,9 +102,14 @@ func (s *Succession) certain(prev, next *Patch, r *diff.Result) error {
 				continue
 			}
 			at := v.Fixed.Start + (f.Target - v.At)
-			o, paired := toOld[at]
-			_, had := prev.variable(o)
-			if _, fresh := r.Fresh(at); paired && !had || !paired && !fresh {
+			if o, paired := r.OldData(at); paired {
+				old, had := prev.variable(o)
+				if !had {
+					return fmt.Errorf("the variable at %v in patch %s is no new one in patch %s", f.Target, next.ID.Short(), prev.ID.Short())
+				}
+				held[f.Target] = true
+				s.Held = append(s.Held, Held{New: f.Target, Old: old})
+			} else if _, fresh := r.Fresh(at); !fresh {
 				return fmt.Errorf("the variable at %v in patch %s may be one of patch %s", f.Target, next.ID.Short(), prev.ID.Short())
 			}
 		}

@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"hotpatch/internal/patch"
+)
+
+// A later patch takes over from an earlier one what that brought: the values of
+// its variables, and what its addresses lead to, also after a rollback to it.
+func TestLater(t *testing.T) {
+	prog, p1 := pairTo(t, "later.c", 1)
+	_, p2 := pairTo(t, "later.c", 2)
+	if !p1.Escapes || len(p1.Variables) == 0 || len(p2.Variables) == 0 {
+		t.Fatalf("patch 1: escapes %t, variables %v; patch 2: %v", p1.Escapes, p1.Variables, p2.Variables)
+	}
+	g := run(t, prog)
+	e := engine(t, Options{Deadline: 3 * time.Second})
+	g.want("c", "0")
+	g.want("o", "21")
+	apply := func(p *patch.Patch) {
+		t.Helper()
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+		wantState(t, e.Verify(g.pid()), Verified)
+	}
+	apply(p1)
+	g.want("c", "1001")
+	g.want("c", "1002")
+	g.want("o", "93")
+	g.want("e", "0")
+	g.want("k", "enrolled")
+	g.want("h", "100")
+	apply(p2)
+	g.want("o", "21") // the baseline's again
+	g.want("c", "2003")
+	g.want("h", "200") // by the address that the first patch gave
+	g.want("e", "1")
+	g.want("k", "enrolled")
+	g.want("e", "1")
+	r := e.Revert(g.pid(), nil)
+	wantState(t, r, Removed)
+	if len(r.Restored) != 1 || r.Restored[0] != p1.ID {
+		t.Errorf("restored %v, want %s", r.Restored, p1.ID)
+	}
+	wantState(t, e.Verify(g.pid()), Verified)
+	g.want("c", "1004")
+	g.want("h", "100")
+	g.want("e", "1")
+	g.want("o", "93")
+	apply(p2)
+	g.want("c", "2005")
+	g.want("h", "200")
+	wantState(t, e.Revert(g.pid(), nil), Removed)
+	g.want("c", "1006")
+	wantState(t, e.Revert(g.pid(), nil), Removed)
+	g.want("c", "0")
+	g.want("o", "21")
+	g.want("e", "0")
+	g.want("h", "100") // what was registered stays
+	wantState(t, e.Revert(g.pid(), nil), Already)
+}
+
+// A replacement that fails leaves the earlier patch as it was.
+func TestLaterBlocked(t *testing.T) {
+	prog, p1 := pairTo(t, "later.c", 1)
+	_, p2 := pairTo(t, "later.c", 2)
+	g := run(t, prog)
+	e := engine(t, Options{Deadline: 300 * time.Millisecond, Level: Strict})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+	g.want("k", "enrolled")
+	g.want("c", "1001")
+	g.want("w", "inside")
+	r := e.Apply(g.pid(), []*patch.Patch{p2})
+	wantState(t, r, Blocked)
+	t.Log(r.Reasons)
+	wantState(t, e.Verify(g.pid()), Verified)
+	g.want("c", "1002")
+	g.want("h", "100")
+	g.want("r", "101")
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Patched)
+	g.want("c", "2003")
+	g.want("h", "200")
+}
