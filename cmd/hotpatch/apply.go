@@ -25,6 +25,8 @@ type applyFlags struct {
 	dryRun   bool
 	level    string
 	deadline time.Duration
+	retire   bool
+	seal     bool
 }
 
 func newApply(a *app) *cobra.Command {
@@ -54,6 +56,8 @@ patched; then it says why.`,
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
 	cmd.Flags().StringVar(&f.level, "level", string(engine.Auto), "consistency: strict, entry, or auto (strict until the deadline, then entry where it is safe)")
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 10*time.Second, "how long to wait for threads that are inside changed functions")
+	cmd.Flags().BoolVar(&f.retire, "retire", false, "overwrite the replaced code with int3, where the level strict was reached and every stack could be unwound")
+	cmd.Flags().BoolVar(&f.seal, "seal", false, "seal the new code with mseal (Linux 6.10): it then stays mapped until the process ends, also after a rollback")
 	return cmd
 }
 
@@ -92,7 +96,7 @@ func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFla
 			out = append(out, processReport{PID: j.proc.PID, Start: j.proc.Start, Program: program(j.proc), State: "patchable", Modules: j.modules})
 		}
 	} else {
-		results, err := a.applyJobs(ctx, jobs, engine.Options{Level: level, Deadline: f.deadline, Store: a.store}, p)
+		results, err := a.applyJobs(ctx, jobs, engine.Options{Level: level, Deadline: f.deadline, Store: a.store, Retire: f.retire, Seal: f.seal}, p)
 		if err != nil {
 			return err
 		}
@@ -277,6 +281,10 @@ func resultReport(res engine.Result, proc *host.Proc, mods []moduleReport, state
 	r := processReport{
 		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause, Left: res.Left,
 		BorrowUS: res.Prepare, Stops: res.Tries, Verified: res.Verified, Unwind: res.Unwind, Reasons: engineReasons(res.Reasons),
+		Retired: res.Retired, Sealed: res.Sealed,
+	}
+	for _, id := range res.Restored {
+		r.Restored = append(r.Restored, string(id))
 	}
 	if proc != nil {
 		r.Program, r.Start = program(proc), proc.Start
@@ -304,6 +312,15 @@ func printResults(w io.Writer, ps []processReport) {
 		}
 		if p.Left > 0 {
 			parts = append(parts, fmt.Sprintf("%d KiB of address space stay mapped", p.Left/1024))
+		}
+		for _, id := range p.Restored {
+			parts = append(parts, "patch "+id[:min(12, len(id))]+" is back")
+		}
+		if p.Retired {
+			parts = append(parts, "old code retired")
+		}
+		if p.Sealed {
+			parts = append(parts, "sealed until the process ends")
 		}
 		if p.Verified && p.State != "verified" {
 			parts = append(parts, "verified")

@@ -43,6 +43,9 @@ type processReport struct {
 	Verified bool           `json:"verified,omitempty"`
 	Unwind   string         `json:"unwind,omitempty"`
 	Left     int64          `json:"left_bytes,omitempty"` // address space that a removal left mapped
+	Restored []string       `json:"restored,omitempty"`   // earlier patches that came back
+	Retired  bool           `json:"retired,omitempty"`
+	Sealed   bool           `json:"sealed,omitempty"`
 	Reasons  []reason       `json:"reasons,omitempty"`
 	Findings []finding      `json:"findings,omitempty"`
 }
@@ -53,6 +56,9 @@ type moduleReport struct {
 	Verdict   string     `json:"verdict,omitempty"`
 	Reason    string     `json:"reason,omitempty"`
 	Patch     string     `json:"patch,omitempty"`
+	Replaced  []string   `json:"replaced,omitempty"` // the patches before it in the process
+	Retired   bool       `json:"retired,omitempty"`
+	Sealed    bool       `json:"sealed,omitempty"`
 	File      string     `json:"file,omitempty"`
 	Functions *functions `json:"functions,omitempty"`
 	Running   *build     `json:"running,omitempty"`

@@ -17,13 +17,15 @@ import (
 func newRollback(a *app) *cobra.Command {
 	var pids []int
 	var deadline time.Duration
+	var baseline bool
 	cmd := &cobra.Command{
 		Use:   "rollback [PATCH-ID]",
 		Short: "Take patches out of running processes",
-		Long: `Take patches out of running processes: all patches, or the one named by the
-first digits of its id. The code of the program is then byte for byte what it
-was before. Sessions and state live on.`,
-		Example: "  hotpatch rollback --pid 812\n  hotpatch rollback a6d26ce05467",
+		Long: `Take patches out of running processes: the last one of each module, or the one
+named by the first digits of its id. Where it replaced an earlier patch, that one
+comes back; with --baseline all go, and the code of the program is then byte for
+byte what it was before. Sessions and state live on.`,
+		Example: "  hotpatch rollback --pid 812\n  hotpatch rollback --pid 812 --baseline\n  hotpatch rollback a6d26ce05467",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := ""
@@ -33,15 +35,20 @@ was before. Sessions and state live on.`,
 					return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
 				}
 			}
-			return a.rollback(cmd.Context(), cmd.OutOrStdout(), pids, id, deadline)
+			op := engine.OpRevert
+			if baseline {
+				op = engine.OpRemove
+			}
+			return a.rollback(cmd.Context(), cmd.OutOrStdout(), op, pids, id, deadline)
 		},
 	}
 	cmd.Flags().IntSliceVar(&pids, "pid", nil, "only these processes")
+	cmd.Flags().BoolVar(&baseline, "baseline", false, "take out all patches of a module, not only the last")
 	cmd.Flags().DurationVar(&deadline, "deadline", 10*time.Second, "how long to wait for threads that are inside new code")
 	return cmd
 }
 
-func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, deadline time.Duration) error {
+func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []int, id string, deadline time.Duration) error {
 	if deadline <= 0 {
 		return fmt.Errorf("--deadline %v: it must be longer than 0", deadline)
 	}
@@ -56,7 +63,7 @@ func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, 
 	if err != nil {
 		return err
 	}
-	req := engine.Request{Op: engine.OpRemove, Options: engine.Options{Deadline: deadline, Store: a.store}}
+	req := engine.Request{Op: op, Options: engine.Options{Deadline: deadline, Store: a.store}}
 	known := id == ""
 	for i := range targets {
 		if id != "" {
@@ -66,10 +73,12 @@ func (a *app) rollback(ctx context.Context, w io.Writer, pids []int, id string, 
 			}
 			here := false
 			for _, u := range rec.Units {
-				if strings.HasPrefix(string(u.Patch), id) {
-					here = true
-					if !slices.Contains(req.IDs, u.Patch) {
-						req.IDs = append(req.IDs, u.Patch)
+				for _, have := range append(slices.Clone(u.Replaced), u.Patch) {
+					if strings.HasPrefix(string(have), id) {
+						here = true
+						if !slices.Contains(req.IDs, have) {
+							req.IDs = append(req.IDs, have)
+						}
 					}
 				}
 			}

@@ -22,13 +22,14 @@ func newStatus(a *app) *cobra.Command {
 		Use:   "status",
 		Short: "Show the processes that execute outdated code, or are patched",
 		Long: `Show every process that executes a program or library whose file has been
-replaced by another build since, or that is patched: outdated, patched, or
-blocked when threads were in the way of the last attempt.
+replaced by another build since, or that is patched: outdated, patched, draining
+when a thread may be inside replaced code yet (a patch that went in at the level
+entry lets it finish), or blocked when threads were in the way of the last
+attempt.
 
-The exit status is 0 when nothing is outdated, and 2 when something is, or when
-a patch has no effect on objects that existed before it, or went in at the level
-entry, so that a thread may be in old code yet: roll it back and apply it again
-with --level strict.`,
+The exit status is 0 when nothing is outdated, and 2 when something is outdated,
+blocked or draining, or when a patch has no effect on objects that existed
+before it.`,
 		Example: "  hotpatch status\n  hotpatch status --pid 812 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,13 +80,10 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	return nil
 }
 
-// oldFrames is what the consistency level entry leaves.
-const oldFrames = "level entry: a thread that was inside an old function runs it to its end"
-
 // unfixed reports whether a module is patched, but objects in it are as
 // vulnerable as before, or a thread may be in old code yet.
 func unfixed(m moduleReport) bool {
-	return m.State == "patched" && (len(m.Remarks) > 0 || m.Reason == oldFrames)
+	return m.State == "draining" || m.State == "patched" && len(m.Remarks) > 0
 }
 
 // processStatus describes a process that is outdated or patched.
@@ -130,9 +128,12 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 	}
 	if u := unitFor(e, m, rec); u != nil {
 		mr.Patch, mr.Bias, mr.OverlayBias = string(u.Patch), uint64(u.Bias), uint64(u.Overlay)
-		mr.State, mr.Reason = "patched", ""
-		if u.Level == engine.Entry {
-			mr.Reason = oldFrames
+		mr.State, mr.Reason, mr.Retired, mr.Sealed = "patched", "", u.Retired, u.Sealed
+		for _, id := range u.Replaced {
+			mr.Replaced = append(mr.Replaced, string(id))
+		}
+		if u.Draining {
+			mr.State, mr.Reason = "draining", "a thread that was inside an old function runs it to its end"
 		}
 		p, err := e.Store().Patch(u.Patch)
 		if err == nil && len(p.Remarks) > 0 {

@@ -75,7 +75,15 @@ func TestEntryLevel(t *testing.T) {
 		t.Errorf("level %s, want entry", r.Level)
 	}
 	g.want("v", newSum)
+	drains := func(want bool) {
+		t.Helper()
+		if rec, err := e.Status(g.pid()); err != nil || rec.Units[0].Draining != want {
+			t.Errorf("draining %t, want %t; %v", !want, want, err)
+		}
+	}
+	drains(true)
 	g.want("r", "1") // the old frame finished in old code
+	drains(false)
 	g.want("p", "parked")
 	r = e.Remove(g.pid(), nil) // with a thread inside: the overlay stays
 	wantState(t, r, Removed)

@@ -78,7 +78,7 @@ func (t *txn) commit() error {
 		old = append(old, u.areas()...)
 	}
 	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK}
-	if f := t.rec.Finder; f != nil && f.Active && len(t.rec.Units)+len(t.units) == 0 && !f.Stays {
+	if f := t.rec.Finder; f != nil && f.Active && len(t.rec.Units)+len(t.units) == 0 && len(f.Stays) == 0 {
 		e := f.edit()
 		e.old, e.new = e.new, e.old
 		c.strict = []edit{e} // while old frames are in new code, it is needed

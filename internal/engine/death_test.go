@@ -155,7 +155,8 @@ func TestWorker(t *testing.T) {
 	if err != context.Canceled {
 		t.Errorf("error %v", err)
 	}
-	for end := time.Now().Add(5 * time.Second); g.ask("v") != oldSum && time.Now().Before(end); {
+	e := engine(t, Options{Store: store})
+	for end := time.Now().Add(5 * time.Second); e.Verify(g.pid()).State != Already && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	g.want("v", oldSum)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -22,13 +23,19 @@ const finderName = "_dl_find_object"
 
 // FinderRecord is a finder in a process.
 type FinderRecord struct {
-	Page   process.Addr `json:"page"`
-	Path   string       `json:"path"` // of the module that exports it
-	Steer  SteerRecord  `json:"steer"`
-	Code   []byte       `json:"code"`
-	Mapped bool         `json:"mapped"`          // the page is there; it stays
-	Active bool         `json:"active"`          // the entry is steered
-	Stays  bool         `json:"stays,omitempty"` // for code that stays mapped
+	Page   process.Addr  `json:"page"`
+	Path   string        `json:"path"` // of the module that exports it
+	Steer  SteerRecord   `json:"steer"`
+	Code   []byte        `json:"code"`
+	Mapped bool          `json:"mapped"` // the page is there; it stays
+	Active bool          `json:"active"` // the entry is steered
+	Stays  []FinderStays `json:"stays,omitempty"`
+}
+
+// FinderStays is an entry for code that stays mapped though its patch is out.
+type FinderStays struct {
+	At    process.Addr `json:"at"`
+	Entry []byte       `json:"entry"`
 }
 
 func (f *FinderRecord) edit() edit {
@@ -194,13 +201,26 @@ func (f *FinderRecord) page() []byte {
 	return b
 }
 
+// tombstone is the start of an entry that was taken out.
 const tombstone = ^uint64(0)
+
+// finderEntryOf is a unit's entry in the table.
+func (t *txn) finderEntryOf(u *unit) (b [finderEntry]byte) {
+	var linkMap process.Addr
+	for _, l := range t.order() {
+		if l.Bias == u.mod.Bias {
+			linkMap = l.linkMap
+		}
+	}
+	for i, v := range []process.Addr{u.room.Start, u.room.End - page, linkMap, u.at(uint64(u.patch.EHFrameHdr))} {
+		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+	}
+	return b
+}
 
 // add makes an overlay known; its start is written last, so that a lookup sees
 // the entry whole or not at all. It returns where the entry is.
-func (f *FinderRecord) add(p *process.Process, put func(process.Addr, []byte) error, r process.Range, linkMap, ehFrameHdr process.Addr) (process.Addr, error) {
-	var b [finderEntry]byte
-	le := binary.LittleEndian
+func (f *FinderRecord) add(p *process.Process, put func(process.Addr, []byte) error, b [finderEntry]byte) (process.Addr, error) {
 	for i := range finderMax {
 		a := f.Page + finderTable + process.Addr(i)*finderEntry
 		start, err := p.Word(a)
@@ -210,21 +230,73 @@ func (f *FinderRecord) add(p *process.Process, put func(process.Addr, []byte) er
 		if start != 0 && start != tombstone {
 			continue
 		}
-		le.PutUint64(b[8:], uint64(r.End))
-		le.PutUint64(b[16:], uint64(linkMap))
-		le.PutUint64(b[24:], uint64(ehFrameHdr))
 		if err := put(a+8, b[8:]); err != nil {
 			return 0, err
 		}
-		le.PutUint64(b[:], uint64(r.Start))
 		return a, put(a, b[:8])
 	}
 	return 0, &Reason{Code: Conflict, Function: finderName, Detail: "too many patches in one process"}
 }
 
-// remove takes an entry out.
+// remove takes an entry out, its start first.
 func (f *FinderRecord) remove(put func(process.Addr, []byte) error, at process.Addr) error {
-	var b [8]byte
+	b := finderGone()
+	if err := put(at, b[:8]); err != nil {
+		return err
+	}
+	return put(at+8, b[8:])
+}
+
+func finderGone() (b [finderEntry]byte) {
 	binary.LittleEndian.PutUint64(b[:], tombstone)
-	return put(at, b[:])
+	return b
+}
+
+// verifyFinder compares the finder's page and entry with what they must be.
+func (t *txn) verifyFinder(units []*unit) error {
+	f := t.rec.Finder
+	if f == nil || !f.Active {
+		return nil
+	}
+	want, got := f.page(), make([]byte, page)
+	if err := t.p.Read(f.Page, got); err != nil {
+		return err
+	}
+	known := map[process.Addr][]byte{}
+	for _, u := range units {
+		if u.rec.Finder != 0 {
+			e := t.finderEntryOf(u)
+			known[u.rec.Finder] = e[:]
+		}
+	}
+	for _, s := range f.Stays {
+		known[s.At] = s.Entry
+	}
+	for i := range finderMax {
+		off := finderTable + i*finderEntry
+		gone := finderGone()
+		if e := known[f.Page+process.Addr(off)]; e != nil {
+			copy(want[off:], e)
+		} else if b := got[off : off+finderEntry]; bytes.Equal(b, gone[:]) {
+			copy(want[off:], b)
+		}
+	}
+	if k := firstDifference(want, got); k >= 0 {
+		return &Reason{Code: Differs, Function: finderName, Detail: fmt.Sprintf("finder, +%#x: expected %02x, found %02x", k, want[k], got[k])}
+	}
+	b, err := t.bytesAt(f.Steer.At)
+	if err == nil && b != f.Steer.New {
+		err = &Reason{Code: Differs, Function: finderName, Module: f.Path, Detail: fmt.Sprintf("entry: expected % x, found % x", f.Steer.New, b)}
+	}
+	return err
+}
+
+// firstDifference is the first offset at which two slices of one length differ, or -1.
+func firstDifference(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
 }

@@ -97,13 +97,7 @@ func (t *txn) putHeader(u *unit, r *UnitRecord) error {
 }
 
 func (t *txn) tellFinder(u *unit, r *UnitRecord) (err error) {
-	var lm process.Addr
-	for _, l := range t.order() {
-		if l.Bias == u.mod.Bias {
-			lm = l.linkMap
-		}
-	}
-	r.Finder, err = t.finder.add(t.p, t.put, process.Range{Start: u.room.Start, End: u.room.End - page}, lm, u.at(uint64(u.patch.EHFrameHdr)))
+	r.Finder, err = t.finder.add(t.p, t.put, t.finderEntryOf(u))
 	return err
 }
 

@@ -135,10 +135,7 @@ func trueFile(t *text, pt *patch.Patch) error {
 
 // changed describes the first difference between memory and file.
 func changed(u *unit, name string, start module.Addr, mem, file []byte) error {
-	i := 0
-	for mem[i] == file[i] {
-		i++
-	}
+	i := firstDifference(mem, file)
 	n := min(i+8, len(mem))
 	return &Reason{
 		Code: EntryChanged, Module: u.patch.Module, Function: name,

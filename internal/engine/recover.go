@@ -183,7 +183,7 @@ func (t *txn) inherit() error {
 			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
 		}
 		r.Path = u.mod.Path
-		r.Steers = u.steers()
+		r.Steers, r.Draining = u.steers(), true // nobody looked at the child
 		if t.countSteered(&r) == 0 {
 			continue // forked before the entries were changed, or after they were restored
 		}
@@ -403,10 +403,7 @@ func (t *txn) verifyChange() error {
 func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 	for i, u := range units {
 		differs := func(what string, at process.Addr, want, got []byte) error {
-			k := 0
-			for want[k] == got[k] {
-				k++
-			}
+			k := firstDifference(want, got)
 			n := min(k+8, len(want))
 			place, base := u.mod.Name(), u.mod.Bias
 			if u.room.Contains(at) {
@@ -498,10 +495,13 @@ func (t *txn) verify() error {
 	if err := t.verifyUnits(t.rec.Units, units); err != nil {
 		return err
 	}
-	for i := range units {
-		if err := t.verifyText(units[i]); err != nil {
+	for _, u := range units {
+		if err := t.verifyText(u); err != nil {
 			return err
 		}
+	}
+	if err := t.verifyFinder(units); err != nil {
+		return err
 	}
 	t.res.Verified = true
 	return nil
@@ -536,10 +536,7 @@ func (t *txn) verifyText(u *unit) error {
 		if bytes.Equal(want, got) {
 			continue
 		}
-		k := 0
-		for want[k] == got[k] {
-			k++
-		}
+		k := firstDifference(want, got)
 		n := min(k+8, len(want))
 		return &Reason{
 			Code: Differs, Module: u.patch.Module,
@@ -549,7 +546,8 @@ func (t *txn) verifyText(u *unit) error {
 	return nil
 }
 
-// Status is what the record says of a process; nil when it has no patch.
+// Status is what the record says of a process; nil when it has no patch. It
+// looks whether threads have left old code.
 func (e *Engine) Status(pid int) (*Record, error) {
 	var res Result
 	t, end, err := e.begin(pid, &res)
@@ -564,5 +562,5 @@ func (e *Engine) Status(pid int) (*Record, error) {
 	if len(t.rec.Units) == 0 && t.rec.Left == 0 {
 		return nil, nil
 	}
-	return t.rec, nil
+	return t.rec, t.drained()
 }

@@ -140,7 +140,8 @@ func (t *txn) clearUnit(u *unit, strict bool) error {
 	if !strict || u.patch.Escapes || u.rec.Sealed || t.mayReturn(u) {
 		t.rec.Left += int64(u.room.End - u.room.Start)
 		if f != nil && u.rec.Finder != 0 {
-			f.Stays = true
+			e := t.finderEntryOf(u)
+			f.Stays = append(f.Stays, FinderStays{At: u.rec.Finder, Entry: e[:]})
 		}
 		return nil
 	}

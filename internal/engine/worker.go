@@ -33,6 +33,7 @@ type Op string
 const (
 	OpApply  Op = "apply"
 	OpRemove Op = "remove"
+	OpRevert Op = "revert" // the last step of each module
 	OpVerify Op = "verify"
 )
 
@@ -145,6 +146,8 @@ func (e *Engine) one(req Request, tg Target, patches map[string]*patch.Patch) Re
 		return e.Apply(tg.Pid, list)
 	case OpRemove:
 		return e.Remove(tg.Pid, req.IDs)
+	case OpRevert:
+		return e.Revert(tg.Pid, req.IDs)
 	case OpVerify:
 		return e.Verify(tg.Pid)
 	}
