@@ -78,10 +78,9 @@ func (t *txn) commit() error {
 		old = append(old, u.areas()...)
 	}
 	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK}
-	if f := t.rec.Finder; f != nil && f.Active && len(t.rec.Units)+len(t.units) == 0 && len(f.Stays) == 0 {
-		e := f.edit()
-		e.old, e.new = e.new, e.old
-		c.strict = []edit{e} // while old frames are in new code, it is needed
+	escapes := slices.ContainsFunc(t.going, func(u *unit) bool { return u.patch.Escapes })
+	if f := t.rec.Finder; f != nil && f.Active && len(t.units) == 0 && !escapes && !t.finderNeeded() {
+		c.strict = []edit{f.edit().reversed()} // while frames are in new code, it is needed
 	}
 	if sym := switchesStacks(t.p, t.maps, t.mods); sym != "" {
 		if !entryOK || t.opts.Level == Strict {

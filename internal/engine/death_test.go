@@ -78,7 +78,6 @@ func TestEngineDies(t *testing.T) {
 		{OpApply, "commit"},
 		{OpApply, "verify"},
 		{OpApply, "record"},
-		{OpApply, "clear out"},
 		{OpRemove, "record intent"},
 		{OpRemove, "commit"},
 		{OpRemove, "verify"},

@@ -23,19 +23,12 @@ const finderName = "_dl_find_object"
 
 // FinderRecord is a finder in a process.
 type FinderRecord struct {
-	Page   process.Addr  `json:"page"`
-	Path   string        `json:"path"` // of the module that exports it
-	Steer  SteerRecord   `json:"steer"`
-	Code   []byte        `json:"code"`
-	Mapped bool          `json:"mapped"` // the page is there; it stays
-	Active bool          `json:"active"` // the entry is steered
-	Stays  []FinderStays `json:"stays,omitempty"`
-}
-
-// FinderStays is an entry for code that stays mapped though its patch is out.
-type FinderStays struct {
-	At    process.Addr `json:"at"`
-	Entry []byte       `json:"entry"`
+	Page   process.Addr `json:"page"`
+	Path   string       `json:"path"` // of the module that exports it
+	Steer  SteerRecord  `json:"steer"`
+	Code   []byte       `json:"code"`
+	Mapped bool         `json:"mapped"` // the page is there; it stays
+	Active bool         `json:"active"` // the entry is steered
 }
 
 func (f *FinderRecord) edit() edit {
@@ -263,14 +256,11 @@ func (t *txn) verifyFinder(units []*unit) error {
 		return err
 	}
 	known := map[process.Addr][]byte{}
-	for _, u := range units {
+	for _, u := range append(t.unitsOf(t.rec.Stays), units...) {
 		if u.rec.Finder != 0 {
 			e := t.finderEntryOf(u)
 			known[u.rec.Finder] = e[:]
 		}
-	}
-	for _, s := range f.Stays {
-		known[s.At] = s.Entry
 	}
 	for i := range finderMax {
 		off := finderTable + i*finderEntry

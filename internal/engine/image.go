@@ -160,6 +160,11 @@ type edit struct {
 	module   string
 }
 
+func (e edit) reversed() edit {
+	e.old, e.new = e.new, e.old
+	return e
+}
+
 // jump is a jmp rel32 at from that leads to to.
 func jump(from, to process.Addr) (b [5]byte, ok bool) {
 	d := int64(to - from - 5)

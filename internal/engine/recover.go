@@ -37,12 +37,12 @@ func (t *txn) load() error {
 // stillMapped reports whether what a record says is there; after execve the
 // process has its pid and start time still, but nothing of ours.
 func (t *txn) stillMapped(rec *Record) bool {
-	for _, u := range slices.Concat(rec.Units, rec.Pending, rec.Going) {
+	for _, u := range slices.Concat(rec.Units, rec.Pending, rec.Going, rec.Stays) {
 		if t.moduleOf(&u) != nil || t.oursAt(process.Range{Start: u.Start, End: u.End}) {
 			return true
 		}
 	}
-	return len(rec.Units)+len(rec.Pending)+len(rec.Going) == 0 && !t.lostFinder(rec)
+	return len(rec.Units)+len(rec.Pending)+len(rec.Going)+len(rec.Stays) == 0 && !t.lostFinder(rec)
 }
 
 // lostFinder reports whether the finder of a record is not there any more.
@@ -68,7 +68,7 @@ func (t *txn) dropUnloaded() error {
 	if t.lostFinder(t.rec) {
 		t.rec.Finder = nil
 	}
-	all := func() int { return len(t.rec.Units) + len(t.rec.Pending) + len(t.rec.Going) }
+	all := func() int { return len(t.rec.Units) + len(t.rec.Pending) + len(t.rec.Going) + len(t.rec.Stays) }
 	before := all()
 	var failed error
 	unloaded := func(pending bool) func(UnitRecord) bool {
@@ -84,6 +84,9 @@ func (t *txn) dropUnloaded() error {
 	t.rec.Units = slices.DeleteFunc(t.rec.Units, unloaded(false))
 	t.rec.Pending = slices.DeleteFunc(t.rec.Pending, unloaded(true))
 	t.rec.Going = slices.DeleteFunc(t.rec.Going, unloaded(true))
+	t.rec.Stays = slices.DeleteFunc(t.rec.Stays, func(r UnitRecord) bool {
+		return !r.Draining && t.moduleOf(&r) == nil || r.Draining && unloaded(true)(r)
+	})
 	if failed != nil || all() == before {
 		return failed
 	}
@@ -559,7 +562,7 @@ func (e *Engine) Status(pid int) (*Record, error) {
 		return nil, err
 	}
 	defer end()
-	if len(t.rec.Units) == 0 && t.rec.Left == 0 {
+	if len(t.rec.Units)+len(t.rec.Stays) == 0 && t.rec.Left == 0 {
 		return nil, nil
 	}
 	return t.rec, t.drained()

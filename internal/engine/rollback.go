@@ -74,7 +74,7 @@ func (t *txn) remove(ids []patch.ID, oneStep bool) error {
 		t.res.Patches = append(t.res.Patches, u.rec.Patch)
 		t.res.Functions += len(u.rec.Steers)
 	}
-	t.res.Left = t.rec.Left
+	t.res.Left = t.rec.left()
 	return nil
 }
 
@@ -115,50 +115,101 @@ func needed(leaving *UnitRecord, staying []UnitRecord) error {
 	return nil
 }
 
-// clearOut unmaps what nothing can lead to any more, once the entries are
-// changed: the code, unless a thread or a coroutine may be in it or an address
-// of it may have escaped. Data stays, since the program may hold on to it.
-func (t *txn) clearOut(strict bool) error {
-	for _, u := range t.going {
-		if err := t.clearUnit(u, strict); err != nil {
+// clearOut writes down that what was replaced or taken out is out of force, and
+// takes away what nothing can lead to any more. proved says that no thread is in it.
+func (t *txn) clearOut(proved bool) error {
+	for _, r := range t.rec.Going {
+		r.Draining = true
+		t.rec.Stays = append(t.rec.Stays, r)
+	}
+	t.rec.Going = nil
+	if err := t.settle(); err != nil {
+		return err
+	}
+	return t.leave(proved)
+}
+
+// leave unmaps the code of patches that are out of force once no thread is in
+// it. Nothing can come into it any more, but by an address that the program
+// holds: then it stays.
+func (t *txn) leave(proved bool) error {
+	var units []*unit
+	var code []area
+	for _, u := range t.unitsOf(t.rec.Stays) {
+		if u.rec.Draining {
+			units = append(units, u)
+			code = append(code, u.areas()...)
+		}
+	}
+	if len(units) == 0 {
+		return nil
+	}
+	if !proved {
+		if inside, err := t.anyInside(newAreas(code).ranges()); err != nil || inside {
 			return err
 		}
 	}
-	t.rec.Going = nil
+	var err error
+	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
+		return err
+	}
+	for _, u := range units {
+		gone, err := t.clearUnit(u)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(t.rec.Stays, func(r UnitRecord) bool { return r.Start == u.rec.Start && r.Draining })
+		if t.rec.Stays[i].Draining = false; gone {
+			t.rec.Stays = slices.Delete(t.rec.Stays, i, i+1)
+		}
+	}
+	if f := t.rec.Finder; f != nil && f.Active && !t.finderNeeded() {
+		if err := t.walk(); err != nil {
+			return err
+		}
+		res := *t.res // of the transaction, not of this
+		err := t.change(now([]edit{f.edit().reversed()}))
+		if *t.res = res; err != nil {
+			return err
+		}
+		f.Active = false
+	}
 	return t.settle()
 }
 
-func (t *txn) clearUnit(u *unit, strict bool) error {
+// finderNeeded reports whether exceptions may come to code of ours.
+func (t *txn) finderNeeded() bool {
+	return len(t.rec.Units) > 0 || slices.ContainsFunc(t.unitsOf(t.rec.Stays), func(u *unit) bool { return u.rec.Draining || u.patch.Escapes })
+}
+
+// clearUnit takes away the code of a unit that no thread is in, unless an
+// address of it may be held. Data stays, since the program may hold on to it.
+func (t *txn) clearUnit(u *unit) (gone bool, err error) {
 	if !t.oursAt(u.room) {
-		return nil // a run that was cut off has unmapped it
+		return true, nil // a run that was cut off has unmapped it
 	}
 	// What stays must not look like a patch to who has no record of it.
 	if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
-		return err
+		return false, err
 	}
-	f := t.rec.Finder
-	if !strict || u.patch.Escapes || u.rec.Sealed || t.mayReturn(u) {
+	if u.patch.Escapes || u.rec.Sealed || t.mayReturn(u) {
 		t.rec.Left += int64(u.room.End - u.room.Start)
-		if f != nil && u.rec.Finder != 0 {
-			e := t.finderEntryOf(u)
-			f.Stays = append(f.Stays, FinderStays{At: u.rec.Finder, Entry: e[:]})
-		}
-		return nil
+		return false, nil
 	}
-	if f != nil && u.rec.Finder != 0 {
+	if f := t.rec.Finder; f != nil && u.rec.Finder != 0 {
 		if err := f.remove(t.put, u.rec.Finder); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if !u.patch.DataEscapes {
-		return t.remote([]remoteCall{munmap(u.room)})
+		return true, t.remote([]remoteCall{munmap(u.room)})
 	}
 	t.rec.Left += int64(u.room.End - u.room.Start)
 	var calls []remoteCall
 	for _, c := range u.code() {
 		calls = append(calls, mmap("nothing", c, unix.PROT_NONE, unix.MAP_FIXED))
 	}
-	return t.remote(calls)
+	return true, t.remote(calls)
 }
 
 // mayReturn reports whether a stack that no thread is on, a suspended
@@ -184,8 +235,7 @@ func (t *txn) back() error {
 	var reverse []edit
 	var inside []area
 	for _, e := range t.written {
-		e.old, e.new = e.new, e.old
-		reverse = append(reverse, e)
+		reverse = append(reverse, e.reversed())
 	}
 	for _, u := range t.units {
 		inside = append(inside, u.areas()...)

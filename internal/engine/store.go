@@ -36,15 +36,18 @@ const (
 // Record is what is in one process.
 type Record struct {
 	process.ID
-	Boot    string        `json:"boot"`
-	Program string        `json:"program"`
-	Phase   Phase         `json:"phase"`
-	Units   []UnitRecord  `json:"units,omitempty"`
-	Pending []UnitRecord  `json:"pending,omitempty"` // coming with the transaction under way
-	Going   []UnitRecord  `json:"going,omitempty"`   // leaving with it, or replaced
-	Finder  *FinderRecord `json:"finder,omitempty"`
-	Left    int64         `json:"left,omitempty"` // bytes of address space left by removed patches
-	Time    time.Time     `json:"time"`
+	Boot    string       `json:"boot"`
+	Program string       `json:"program"`
+	Phase   Phase        `json:"phase"`
+	Units   []UnitRecord `json:"units,omitempty"`
+	Pending []UnitRecord `json:"pending,omitempty"` // coming with the transaction under way
+	Going   []UnitRecord `json:"going,omitempty"`   // leaving with it, or replaced
+	// Stays are out of force, but their code stays mapped: a thread is in it
+	// yet (Draining), or an address of it may be held.
+	Stays  []UnitRecord  `json:"stays,omitempty"`
+	Finder *FinderRecord `json:"finder,omitempty"`
+	Left   int64         `json:"left,omitempty"` // bytes of address space that stay for good, since patches were here
+	Time   time.Time     `json:"time"`
 }
 
 // UnitRecord is one patch in its module. It is also what the header says.
@@ -63,10 +66,12 @@ type UnitRecord struct {
 	Time    time.Time      `json:"time"`
 
 	// The header does not have these.
-	Steers   []SteerRecord `json:"steers,omitempty"`
-	Level    Level         `json:"level,omitempty"`
-	Draining bool          `json:"draining,omitempty"` // a thread may be in old code yet
-	Replaced []patch.ID    `json:"replaced,omitempty"` // the patches before it in this module, oldest first
+	Steers []SteerRecord `json:"steers,omitempty"`
+	Level  Level         `json:"level,omitempty"`
+	// Draining: a thread may yet be in code that the patch replaced or, when it
+	// is out of force, in the patch's own.
+	Draining bool       `json:"draining,omitempty"`
+	Replaced []patch.ID `json:"replaced,omitempty"` // the patches before it in this module, oldest first
 }
 
 // HeldRecord is where something of an overlay is that an earlier patch brought.
@@ -92,6 +97,17 @@ func (u *UnitRecord) unsteer(a process.Addr, b []byte) {
 			}
 		}
 	}
+}
+
+// left is the address space that patches which are out of force hold, in bytes.
+func (r *Record) left() int64 {
+	n := r.Left
+	for _, u := range r.Stays {
+		if u.Draining {
+			n += int64(u.End - u.Start)
+		}
+	}
+	return n
 }
 
 // OpenStore opens the directory, and makes it.

@@ -113,6 +113,9 @@ func (e *Engine) begin(pid int, res *Result) (*txn, func(), error) {
 		if err = t.load(); err == nil {
 			err = t.recover()
 		}
+		if err == nil {
+			err = t.leave(false)
+		}
 	}
 	if err != nil {
 		end()
@@ -210,7 +213,9 @@ func (t *txn) exchange() error {
 		return err
 	}
 	t.res.Verified = true
-	t.report(Event{Pid: t.p.Pid, State: "clear out"})
+	if len(t.going) > 0 {
+		t.report(Event{Pid: t.p.Pid, State: "clear out"})
+	}
 	return errors.Join(t.harden(), t.clearOut(t.res.Level == Strict))
 }
 
@@ -408,7 +413,7 @@ func (t *txn) changes() ([]edit, error) {
 
 // settle saves the record, or removes one that says nothing.
 func (t *txn) settle() error {
-	if len(t.rec.Units)+len(t.rec.Pending)+len(t.rec.Going) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
+	if len(t.rec.Units)+len(t.rec.Pending)+len(t.rec.Going)+len(t.rec.Stays) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
 		t.store.Drop(t.p.ID)
 		return nil
 	}

@@ -142,7 +142,7 @@ func TestTraced(t *testing.T) {
 func TestExits(t *testing.T) {
 	m := build(t, "data.c", program)
 	p := m.patch(t)
-	for _, when := range []string{"match", "place", "record intent", "map", "write", "commit", "verify", "restore"} {
+	for _, when := range []string{"match", "place", "record intent", "map", "write", "commit", "verify", "clear out"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
 			g := m.start(t)
@@ -155,7 +155,7 @@ func TestExits(t *testing.T) {
 				}
 			})
 			r := e.Apply(g.pid(), []*patch.Patch{p})
-			if when == "restore" {
+			if when == "clear out" {
 				wantState(t, r, engine.Patched)
 				r = e.Remove(g.pid(), nil)
 			}
