@@ -19,7 +19,7 @@ func (e *Engine) Remove(pid int, ids []patch.ID) (res Result) {
 		err = t.remove(ids)
 	}
 	if err != nil {
-		res.fail(err)
+		res.fail(t.why(err))
 		if t != nil && !t.p.Alive() {
 			res.State = Exited
 		}
@@ -51,6 +51,9 @@ func (t *txn) remove(ids []patch.ID) error {
 	}
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
+	}
+	if err := t.room(); err != nil {
+		return err
 	}
 	err = t.run([]step{
 		{"record intent", func() error {
