@@ -81,6 +81,7 @@ const (
 	NoModule      Code = "no-module"       // no module of the process is the patch's baseline
 	EntryChanged  Code = "entry-changed"   // by another: a hook or a breakpoint
 	NoGap         Code = "no-gap"          // no address space within reach of the module
+	NoMemory      Code = "no-memory"       // left in its memory cgroup
 	Overflow      Code = "overflow"        // a field cannot hold the distance
 	NoImport      Code = "no-import"       // a symbol is not in the process
 	UnboundIfunc  Code = "unbound-ifunc"   // nobody has resolved it yet

@@ -16,6 +16,9 @@ import (
 // protection that they keep: a later mprotect to executable would be refused
 // under prctl(PR_SET_MDWE).
 func (t *txn) mapAll() error {
+	if err := t.room(); err != nil {
+		return err
+	}
 	for _, u := range t.units {
 		if err := t.mapUnit(u); err != nil {
 			return err
@@ -32,6 +35,33 @@ func (t *txn) mapAll() error {
 		return t.put(f.Page, f.page())
 	}
 	return nil
+}
+
+// room refuses where the memory cgroup of the process might not hold what the
+// transaction adds: the kernel would kill a process of it for our write.
+func (t *txn) room() error {
+	const kernel = 128 << 10 // page tables, mappings, pages of the stack
+	need := int64(kernel)
+	for _, u := range t.units {
+		pages := map[process.Addr]bool{}
+		for _, s := range u.patch.Steers {
+			pages[u.was(uint64(s.At))/page] = true
+		}
+		if t.opts.Retire {
+			for _, b := range u.bodies() {
+				need += int64(b.End-b.Start) + page
+			}
+		}
+		need += int64(len(pages)) * page
+		for i := range u.patch.Pieces {
+			need += int64(len(u.patch.Pieces[i].Bytes))
+		}
+	}
+	left, group, err := t.p.MemoryRoom()
+	if err == nil && left < need {
+		err = &Reason{Code: NoMemory, Detail: fmt.Sprintf("the memory cgroup %s has %d bytes left, %d are needed", group, max(left, 0), need)}
+	}
+	return err
 }
 
 func (t *txn) mapUnit(u *unit) error {

@@ -26,7 +26,7 @@ func (e *Engine) takeOut(pid int, ids []patch.ID, oneStep bool) (res Result) {
 		err = t.again(func() error { return t.remove(ids, oneStep) })
 	}
 	if err != nil {
-		res.fail(err)
+		res.fail(t.why(err))
 		if t != nil && !t.p.Alive() {
 			res.State = Exited
 		}

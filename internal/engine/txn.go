@@ -149,7 +149,7 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
 		err = t.again(func() error { return t.apply(patches) })
 	}
 	if err != nil {
-		res.fail(err)
+		res.fail(t.why(err))
 		if t != nil && !t.p.Alive() {
 			res.State = Exited
 		}

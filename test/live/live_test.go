@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,8 +55,11 @@ func compile(t *testing.T, out string, flags ...string) string {
 	defer func() { <-compilers }()
 	cc := "gcc"
 	for _, f := range flags {
-		if strings.HasSuffix(f, ".cc") {
+		switch {
+		case strings.HasSuffix(f, ".cc"):
 			cc = "g++"
+		case f == "-DMUSL":
+			cc = "musl-gcc"
 		}
 	}
 	args := []string{
@@ -230,11 +234,18 @@ func (m module) start(t *testing.T) *target {
 
 func start(t *testing.T, env string, argv ...string) *target {
 	t.Helper()
+	return launch(t, env, nil, argv...)
+}
+
+// launch is start with attributes of the process.
+func launch(t *testing.T, env string, attr *syscall.SysProcAttr, argv ...string) *target {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root to trace processes")
 	}
 	g := &target{t: t, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string, 16)}
 	g.cmd.Stderr = os.Stderr
+	g.cmd.SysProcAttr = attr
 	g.cmd.Env = append([]string{"FIRST=1", "LC_ALL=C"}, env)
 	in, err := g.cmd.StdinPipe()
 	if err != nil {
@@ -404,4 +415,21 @@ func wantState(t *testing.T, r engine.Result, want engine.State) {
 	if r.State != want {
 		t.Fatalf("the engine says %s, want %s: %+v", r.State, want, r.Reasons)
 	}
+}
+
+// offset is where an address of a build lies in its file.
+func offset(t *testing.T, path string, a uint64) uint64 {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && a-p.Vaddr < p.Filesz {
+			return a - p.Vaddr + p.Off
+		}
+	}
+	t.Fatalf("%#x is in no segment of %s", a, path)
+	return 0
 }

@@ -1,0 +1,99 @@
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// MemoryRoom is how many bytes may still be charged to the memory cgroups of
+// the process, and the group that has the least; page cache counts as free,
+// since the kernel takes it back first. Without a limit, or a way to know it,
+// it is math.MaxInt64. Reserves of the processors count as used: up to 256 KiB
+// each (MEMCG_CHARGE_BATCH, include/linux/memcontrol.h).
+func (p *Process) MemoryRoom() (room int64, group string, err error) {
+	own, err := p.file("cgroup")
+	if err != nil {
+		return 0, "", fmt.Errorf("read cgroups of process %d: %w", p.Pid, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, "", fmt.Errorf("read cgroups of process %d: %w", p.Pid, err)
+	}
+	room = math.MaxInt64
+	for _, h := range memoryHierarchies(mounts) {
+		dir, ok := h.dirOf(own)
+		for ; ok && len(dir) >= len(h.mount); dir = path.Dir(dir) {
+			if n, ok := h.room(dir); ok && n < room {
+				room, group = n, dir
+			}
+		}
+	}
+	return room, group, nil
+}
+
+// hierarchy is a mounted hierarchy of cgroups that may have a limit of memory.
+type hierarchy struct {
+	root, mount               string
+	version                   int
+	limit, used, stat1, stat2 string // files, and lines of memory.stat
+}
+
+// memoryHierarchies picks them from mountinfo: proc_pid_mountinfo(5).
+func memoryHierarchies(mountinfo []byte) []hierarchy {
+	var out []hierarchy
+	for line := range strings.Lines(string(mountinfo)) {
+		l, r, _ := strings.Cut(line, " - ")
+		at, fs := strings.Fields(l), strings.Fields(r)
+		if len(at) < 5 || len(fs) < 3 {
+			continue
+		}
+		switch {
+		case fs[0] == "cgroup2":
+			out = append(out, hierarchy{at[3], at[4], 2, "memory.max", "memory.current", "inactive_file", "active_file"})
+		case fs[0] == "cgroup" && slices.Contains(strings.Split(fs[2], ","), "memory"):
+			out = append(out, hierarchy{at[3], at[4], 1, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file"})
+		}
+	}
+	return out
+}
+
+// dirOf is the directory of the group that /proc/PID/cgroup (cgroups(7)) names.
+func (h *hierarchy) dirOf(own []byte) (string, bool) {
+	for line := range strings.Lines(string(own)) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) < 3 || (h.version == 2) != (f[0] == "0") || h.version == 1 && !slices.Contains(strings.Split(f[1], ","), "memory") {
+			continue
+		}
+		rest, ok := strings.CutPrefix(f[2], strings.TrimSuffix(h.root, "/"))
+		return path.Join(h.mount, path.Clean("/"+rest)), ok
+	}
+	return "", false
+}
+
+// room is what one group has left; false when it has no limit.
+func (h *hierarchy) room(dir string) (int64, bool) {
+	number := func(file string) (int64, bool) {
+		b, err := os.ReadFile(path.Join(dir, file))
+		n, perr := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+		return n, err == nil && perr == nil // "max" is no limit
+	}
+	limit, ok := number(h.limit)
+	used, ok2 := number(h.used)
+	stat, err := os.ReadFile(path.Join(dir, "memory.stat"))
+	if !ok || !ok2 || err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(stat)) {
+		if f := strings.Fields(line); len(f) == 2 && (f[0] == h.stat1 || f[0] == h.stat2) {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			used -= n
+		}
+	}
+	return limit - used, true
+}
