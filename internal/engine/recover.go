@@ -255,6 +255,13 @@ func (t *txn) recover() (err error) {
 	if t.going, err = t.unitsFor(t.rec.Going); err != nil {
 		return err
 	}
+	if f := t.rec.Finder; f != nil && f.Active {
+		b, err := t.bytesAt(f.Steer.At)
+		if err != nil {
+			return err
+		}
+		f.Active = b != f.Steer.Old
+	}
 	if t.rec.Phase == Intent {
 		var undone bool
 		if undone, err = t.finish(); err != nil || undone {
