@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"hotpatch/internal/module"
 	"hotpatch/internal/module/x86"
@@ -255,18 +256,12 @@ func (t *txn) verifyFinder(units []*unit) error {
 	if err := t.p.Read(f.Page, got); err != nil {
 		return err
 	}
-	known := map[process.Addr][]byte{}
-	for _, u := range append(t.unitsOf(t.rec.Stays), units...) {
-		if u.rec.Finder != 0 {
-			e := t.finderEntryOf(u)
-			known[u.rec.Finder] = e[:]
-		}
-	}
+	known := t.finderEntries(append(t.unitsOf(t.rec.Stays), units...))
 	for i := range finderMax {
 		off := finderTable + i*finderEntry
 		gone := finderGone()
-		if e := known[f.Page+process.Addr(off)]; e != nil {
-			copy(want[off:], e)
+		if e, ok := known[f.Page+process.Addr(off)]; ok {
+			copy(want[off:], e[:])
 		} else if b := got[off : off+finderEntry]; bytes.Equal(b, gone[:]) {
 			copy(want[off:], b)
 		}
@@ -279,6 +274,40 @@ func (t *txn) verifyFinder(units []*unit) error {
 		err = &Reason{Code: Differs, Function: finderName, Module: f.Path, Detail: fmt.Sprintf("entry: expected % x, found % x", f.Steer.New, b)}
 	}
 	return err
+}
+
+// finderEntries are the entries of units by their places.
+func (t *txn) finderEntries(units []*unit) map[process.Addr][finderEntry]byte {
+	out := map[process.Addr][finderEntry]byte{}
+	for _, u := range units {
+		if u.rec.Finder != 0 {
+			out[u.rec.Finder] = t.finderEntryOf(u)
+		}
+	}
+	return out
+}
+
+// scrubFinder takes out what a run that was cut off left in the table.
+func (t *txn) scrubFinder() error {
+	f := t.rec.Finder
+	if f == nil || !f.Mapped {
+		return nil
+	}
+	known := t.finderEntries(t.unitsOf(slices.Concat(t.rec.Units, t.rec.Stays)))
+	for i := range finderMax {
+		at := f.Page + finderTable + process.Addr(i)*finderEntry
+		var b [finderEntry]byte
+		if err := t.p.Read(at, b[:]); err != nil {
+			return err
+		}
+		if _, ok := known[at]; ok || b == [finderEntry]byte{} || b == finderGone() {
+			continue
+		}
+		if err := f.remove(t.put, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstDifference is the first offset at which two slices of one length differ, or -1.

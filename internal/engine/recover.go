@@ -263,14 +263,14 @@ func (t *txn) recover() (err error) {
 		f.Active = b != f.Steer.Old
 	}
 	if t.rec.Phase == Intent {
-		var undone bool
-		if undone, err = t.finish(); err != nil || undone {
-			return err
-		}
+		err = t.finish()
 	}
-	inForce, err := t.unitsFor(t.rec.Units)
+	var inForce []*unit
 	if err == nil {
-		err = errors.Join(t.retireAgain(inForce), t.clearOut(false))
+		inForce, err = t.unitsFor(t.rec.Units)
+	}
+	if err == nil {
+		err = errors.Join(t.retireAgain(inForce), t.clearOut(false), t.scrubFinder())
 	}
 	t.units, t.going, t.finder = nil, nil, nil
 	*t.res = Result{ID: t.p.ID}
@@ -292,27 +292,27 @@ func (t *txn) unitsFor(recs []UnitRecord) (out []*unit, err error) {
 // finish changes the entries that are left, or undoes a change of which none is
 // in force yet. Where some functions are new and some old, the entry level's
 // rule is what the moment allows.
-func (t *txn) finish() (undone bool, err error) {
+func (t *txn) finish() (err error) {
 	if t.units, err = t.unitsFor(t.rec.Pending); err != nil {
-		return false, err
+		return err
 	}
 	for _, u := range t.units {
 		for _, g := range t.going {
 			if g.rec.Bias == u.rec.Bias {
 				if err := u.replaces(g); err != nil {
-					return false, err
+					return err
 				}
 			}
 		}
 	}
 	if t.edits, err = t.changes(); err != nil {
-		return false, err
+		return err
 	}
 	begun, left := 0, 0
 	for _, e := range t.edits {
 		switch b, err := t.bytesAt(e.at); {
 		case err != nil:
-			return false, err
+			return err
 		case b == e.new:
 			begun++
 		default:
@@ -320,38 +320,35 @@ func (t *txn) finish() (undone bool, err error) {
 		}
 	}
 	if begun == 0 {
-		if err := t.retireAgain(t.going); err != nil {
-			return false, err
-		}
 		t.rec.Units, t.rec.Going = append(t.rec.Units, t.rec.Going...), nil
 		t.units, t.going = nil, nil
-		return true, t.dropPending()
+		return t.dropPending()
 	}
 	if left > 0 {
 		if err := t.walk(); err != nil {
-			return false, err
+			return err
 		}
 		if err := t.change(now(t.edits)); err != nil {
-			return false, err
+			return err
 		}
 	}
 	t.finder = nil
 	if f := t.rec.Finder; f != nil {
 		b, err := t.bytesAt(f.Steer.At)
 		if err != nil {
-			return false, err
+			return err
 		}
 		if f.Active = b == f.Steer.New; !f.Active && slices.ContainsFunc(t.rec.Pending, func(r UnitRecord) bool { return r.Finder != 0 }) {
 			if err := t.steerFinder(f); err != nil {
-				return false, err
+				return err
 			}
 		}
 	}
 	if err := t.verifyChange(); err != nil {
-		return false, err
+		return err
 	}
 	t.res.Level = Entry
-	return false, t.recordDone()
+	return t.recordDone()
 }
 
 // steerFinder puts a finder into force that is written but not steered to.

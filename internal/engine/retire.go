@@ -96,7 +96,7 @@ func (t *txn) retire(u *unit) error {
 func (t *txn) retireAgain(units []*unit) error {
 	for _, u := range units {
 		if u.rec.Retired {
-			if err := t.retire(u); err != nil {
+			if err := errors.Join(t.putHeader(u, &u.rec), t.retire(u)); err != nil {
 				return err
 			}
 		}
