@@ -17,6 +17,8 @@ type Engine struct {
 	store  *Store
 	cache  *process.Cache
 	report func(Event)
+
+	inFiles bool // tests have code mapped as where anonymous memory for it is forbidden
 }
 
 // Event tells how a transaction goes on.
