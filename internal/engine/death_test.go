@@ -20,6 +20,9 @@ import (
 // when a certain step begins.
 func TestMain(m *testing.M) {
 	if os.Getenv("ENGINE_WORKER") != "" {
+		if os.Getenv("ENGINE_NO_FORCE") != "" {
+			noForce()
+		}
 		if err := RunWorker(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

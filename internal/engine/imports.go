@@ -4,16 +4,19 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
 
-// loaded is a module in the order in which the dynamic linker searches.
+// loaded is a module as the dynamic linker knows it.
 type loaded struct {
 	*process.Module
 	linkMap process.Addr // struct link_map, 0 when not known
+	spaces  map[int]int  // the namespaces (dlmopen(3)) that it is in: its rank in the order of search
 	file    *elf.File
 	syms    []elf.Symbol
 }
@@ -24,21 +27,54 @@ type loaded struct {
 func linked(p *process.Process, mods []process.Module) []loaded {
 	out := make([]loaded, 0, len(mods))
 	for i := range mods {
-		out = append(out, loaded{Module: &mods[i]})
+		out = append(out, loaded{Module: &mods[i], spaces: map[int]int{}})
 	}
-	rank := map[process.Addr]int{}
 	exe, _ := p.Exe()
 	for i := range mods {
 		if mods[i].Path+deletedIf(mods[i].Gone) == exe {
-			rank = linkMaps(p, &mods[i], out)
+			linkMaps(p, &mods[i], out)
 			break
 		}
 	}
-	sort.SliceStable(out, func(i, j int) bool {
-		ri, iok := rank[out[i].Bias]
-		rj, jok := rank[out[j].Bias]
+	inOrder(out, 0)
+	return out
+}
+
+// inOrder sorts modules by their rank in a namespace.
+func inOrder(mods []loaded, space int) {
+	sort.SliceStable(mods, func(i, j int) bool {
+		ri, iok := mods[i].spaces[space]
+		rj, jok := mods[j].spaces[space]
 		return iok && (!jok || ri < rj)
 	})
+}
+
+// spacesOf are the namespaces of the module with a bias.
+func spacesOf(mods []loaded, bias process.Addr) map[int]int {
+	for i := range mods {
+		if mods[i].Bias == bias {
+			return mods[i].spaces
+		}
+	}
+	return nil
+}
+
+// visible are the modules in which the imports of one are looked up: those of
+// its namespace and those that are in none.
+func visible(mods []loaded, bias process.Addr) []loaded {
+	spaces := spacesOf(mods, bias)
+	if _, ok := spaces[0]; ok || len(spaces) == 0 {
+		return visibleIn(mods, 0)
+	}
+	return visibleIn(mods, slices.Min(slices.Collect(maps.Keys(spaces))))
+}
+
+func visibleIn(mods []loaded, space int) []loaded {
+	out := slices.DeleteFunc(slices.Clone(mods), func(m loaded) bool {
+		_, ok := m.spaces[space]
+		return !ok && len(m.spaces) > 0
+	})
+	inOrder(out, space)
 	return out
 }
 
@@ -49,49 +85,61 @@ func deletedIf(gone bool) string {
 	return ""
 }
 
-// linkMaps follows the dynamic linker's list from the main program. Whatever
-// is odd in the process's memory ends the walk.
-func linkMaps(p *process.Process, exe *process.Module, out []loaded) map[process.Addr]int {
-	rank := map[process.Addr]int{}
+// linkMaps follows the dynamic linker's lists from the main program: that of
+// each namespace, as glibc 2.35 and newer chains them. Whatever is odd in the
+// process's memory ends the walk.
+func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
 	f, c, err := openText(p, exe)
 	if err != nil {
-		return rank
+		return
 	}
 	defer c.Close()
-	var entry process.Addr
+	var debug uint64
 	for _, ph := range f.f.Progs {
 		if ph.Type != elf.PT_DYNAMIC {
 			continue
 		}
 		for a := exe.Bias + process.Addr(ph.Vaddr); a < exe.Bias+process.Addr(ph.Vaddr+ph.Memsz); a += 16 {
 			if tag, err := p.Word(a); err == nil && elf.DynTag(tag) == elf.DT_DEBUG {
-				debug, _ := p.Word(a + 8)
-				first, _ := p.Word(process.Addr(debug) + 8) // r_map
-				entry = process.Addr(first)
+				debug, _ = p.Word(a + 8)
 			}
 		}
 	}
+	// struct r_debug: r_version 0, r_map 8; from version 2 on r_next 40.
+	for space := 0; debug != 0 && space < 100; space++ {
+		first, _ := p.Word(process.Addr(debug) + 8)
+		linkMap(p, process.Addr(first), space, out)
+		version, _ := p.Word(process.Addr(debug))
+		if debug, err = p.Word(process.Addr(debug) + 40); err != nil || int32(version) < 2 {
+			return
+		}
+	}
+}
+
+// linkMap follows the list of one namespace.
+func linkMap(p *process.Process, entry process.Addr, space int, out []loaded) {
 	// struct link_map: l_addr 0, l_name 8, l_ld 16, l_next 24.
 	for i := 0; entry != 0 && i < 10000; i++ {
 		bias, err := p.Word(entry)
 		if err != nil {
-			break
-		}
-		if _, ok := rank[process.Addr(bias)]; !ok {
-			rank[process.Addr(bias)] = i
+			return
 		}
 		for j := range out {
-			if out[j].Bias == process.Addr(bias) {
-				out[j].linkMap = entry
+			if m := &out[j]; m.Bias == process.Addr(bias) {
+				if m.linkMap == 0 {
+					m.linkMap = entry
+				}
+				if _, ok := m.spaces[space]; !ok {
+					m.spaces[space] = i
+				}
 			}
 		}
 		next, err := p.Word(entry + 24)
 		if err != nil {
-			break
+			return
 		}
 		entry = process.Addr(next)
 	}
-	return rank
 }
 
 // symbols reads the dynamic symbols once.

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ func (t *txn) mapAll() error {
 	if f := t.finder; f != nil && !f.Mapped {
 		r := process.Range{Start: f.Page, End: f.Page + page}
 		t.made = append(t.made, r)
-		if err := t.remote([]remoteCall{mmap("finder", r, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_FIXED_NOREPLACE)}); err != nil {
+		if err := t.mapOne(mmap("finder", r, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_FIXED_NOREPLACE), t.units[0].mod.Maps[0]); err != nil {
 			t.made = t.made[:len(t.made)-1]
 			return err
 		}
@@ -69,7 +70,6 @@ func (t *txn) mapUnit(u *unit) error {
 		return err
 	}
 	t.made = append(t.made, u.room)
-	var calls []remoteCall
 	ps := u.patch.Pieces
 	for i := 0; i < len(ps); {
 		r := u.pieceRange(&ps[i])
@@ -77,10 +77,60 @@ func (t *txn) mapUnit(u *unit) error {
 		for ; j < len(ps) && ps[j].Prot == ps[i].Prot && u.pieceRange(&ps[j]).Start == r.End; j++ {
 			r.End = u.pieceRange(&ps[j]).End
 		}
-		calls = append(calls, mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED))
+		if err := t.mapOne(mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED), u.mod.Maps[0]); err != nil {
+			return err
+		}
 		i = j
 	}
-	return t.remote(calls)
+	return nil
+}
+
+// mapOne maps anonymous memory. Where a security module forbids that for code
+// (SELinux's execmem), it maps a file that is removed at once.
+func (t *txn) mapOne(c remoteCall, like process.Mapping) error {
+	err := error(unix.EACCES)
+	if !t.inFiles || c.args[2]&unix.PROT_EXEC == 0 {
+		err = t.remote([]remoteCall{c})
+	}
+	if c.args[2]&unix.PROT_EXEC == 0 || !errors.Is(err, unix.EACCES) {
+		return err
+	}
+	// The name of the file lies in its place until it is mapped.
+	if e := t.remote([]remoteCall{mmap("name of a file", c.r, unix.PROT_READ|unix.PROT_WRITE, c.args[3]&^anonymous)}); e != nil {
+		return e
+	}
+	for _, dir := range []string{"/", "/run", "/tmp"} { // some are not writable there, or not for code
+		e := t.mapFile(c.r, c.args[2], dir, like)
+		if e == nil || !t.p.Alive() {
+			return e
+		}
+		err = fmt.Errorf("%w; %w", err, e)
+	}
+	return &Reason{Code: Kernel, Detail: err.Error()}
+}
+
+// mapFile maps a file in place of what is mapped at r.
+func (t *txn) mapFile(r process.Range, prot uint64, dir string, like process.Mapping) error {
+	name, remove, err := t.p.PlaceFile(dir, r.End-r.Start, like)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	if err := t.put(r.Start, append([]byte(name), 0)); err != nil {
+		return err
+	}
+	return t.borrowed(func(call process.Call) error {
+		fd, err := call(unix.SYS_OPENAT, 0, uint64(r.Start), unix.O_RDONLY|unix.O_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("open %s in the process: %w", name, err)
+		}
+		_, err = call(unix.SYS_MMAP, uint64(r.Start), uint64(r.End-r.Start), prot, unix.MAP_PRIVATE|unix.MAP_FIXED, fd, 0)
+		if err != nil {
+			err = fmt.Errorf("map %s: %w", name, err)
+		}
+		_, e := call(unix.SYS_CLOSE, fd)
+		return errors.Join(err, e)
+	})
 }
 
 // unmapMade undoes mapAll.

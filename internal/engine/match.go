@@ -14,8 +14,10 @@ import (
 	"hotpatch/internal/process"
 )
 
-// match finds the module of the process that is the patch's baseline.
-func match(p *process.Process, mods []process.Module, pt *patch.Patch) (process.Module, error) {
+// match finds the module of the process that is the patch's baseline: several
+// where the dynamic linker has loaded it more than once (dlmopen(3)). A copy
+// that somebody else mapped is not relocated as it would be.
+func match(p *process.Process, mods []process.Module, loaded []loaded, pt *patch.Patch) ([]process.Module, error) {
 	var seen []string
 	var found []process.Module
 	for i := range mods {
@@ -25,7 +27,7 @@ func match(p *process.Process, mods []process.Module, pt *patch.Patch) (process.
 		}
 		id, err := p.Identity(m)
 		if errors.Is(err, process.ErrExited) && !p.Alive() {
-			return process.Module{}, err
+			return nil, err
 		}
 		if err != nil {
 			continue
@@ -36,17 +38,19 @@ func match(p *process.Process, mods []process.Module, pt *patch.Patch) (process.
 			seen = append(seen, fmt.Sprintf("%s has build-id %s", m.Path, id.BuildID))
 		}
 	}
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		return process.Module{}, &Reason{Code: NoModule, Module: pt.Module, Detail: "the baseline is mapped more than once"}
+	for _, m := range found {
+		if len(found) > 1 && len(spacesOf(loaded, m.Bias)) == 0 {
+			return nil, &Reason{Code: NoModule, Module: pt.Module, Detail: "the baseline is mapped more than once, and not by the dynamic linker"}
+		}
+	}
+	if len(found) > 0 {
+		return found, nil
 	}
 	detail := "it is not mapped"
 	if len(seen) > 0 {
 		detail = "another build is mapped: " + seen[0]
 	}
-	return process.Module{}, &Reason{Code: NoModule, Module: pt.Module, Detail: detail}
+	return nil, &Reason{Code: NoModule, Module: pt.Module, Detail: detail}
 }
 
 // text is the code of a mapped module as it is in its file.

@@ -398,15 +398,15 @@ func (t *txn) dropPending() error {
 	return t.settle()
 }
 
-// oursAt reports whether everything that is mapped in r is anonymous and
-// private, and something is.
+// oursAt reports whether everything that is mapped in r is private, and
+// anonymous or of a file of ours, and something is.
 func (t *txn) oursAt(r process.Range) bool {
 	found := false
 	for _, m := range t.maps {
 		if m.End <= r.Start || m.Start >= r.End {
 			continue
 		}
-		if m.Inode != 0 || m.Path != "" || m.Prot&process.Shared != 0 || m.Start < r.Start || m.End > r.End {
+		if (m.Inode != 0 || m.Path != "") && !m.Placed() || m.Prot&process.Shared != 0 || m.Start < r.Start || m.End > r.End {
 			return false
 		}
 		found = true

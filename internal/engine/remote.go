@@ -153,6 +153,34 @@ func (t *txn) idle() (int, error) {
 
 // borrow has a thread make the call while it is held from beginning to end.
 func (t *txn) borrow(c *remoteCall) error {
+	return t.borrowed(func(call process.Call) error {
+		got, err := call(c.nr, c.args...)
+		if err == nil && got != c.want {
+			err = unix.EEXIST
+		}
+		if err == nil {
+			return nil
+		}
+		err = &kernelError{Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}, err}
+		if errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("%w: %w", errTaken, err)
+		}
+		return err
+	})
+}
+
+// kernelError is a reason with the error that it came from.
+type kernelError struct {
+	reason Reason
+	err    error
+}
+
+func (e *kernelError) Error() string   { return e.reason.Error() }
+func (e *kernelError) Unwrap() []error { return []error{&e.reason, e.err} }
+
+// borrowed has fn make system calls in a thread, all in one stop. It is called
+// again only if it has made none.
+func (t *txn) borrowed(fn func(process.Call) error) error {
 	last := process.ErrNoThread
 	for try := range 40 {
 		tids, err := t.p.Tids()
@@ -164,18 +192,7 @@ func (t *txn) borrow(c *remoteCall) error {
 		err = t.p.Trace(func(tr *process.Tracer) (err error) {
 			held, err = tr.Borrow(tids[try%len(tids)], t.gadgets, 10*t.opts.Budget, func(call process.Call) error {
 				made = true
-				got, err := call(c.nr, c.args...)
-				if err == nil && got != c.want {
-					err = unix.EEXIST
-				}
-				if err == nil {
-					return nil
-				}
-				reason := &Reason{Code: Kernel, Detail: fmt.Sprintf("%s: %v", c.what, err)}
-				if errors.Is(err, unix.EEXIST) {
-					return fmt.Errorf("%w: %w", errTaken, reason)
-				}
-				return reason
+				return fn(call)
 			})
 			return err
 		})

@@ -50,7 +50,11 @@ func (t *txn) remove(ids []patch.ID, oneStep bool) error {
 			if err != nil {
 				return err
 			}
-			u := &unit{patch: p, again: true}
+			m := t.moduleOf(r)
+			if m == nil {
+				return &Reason{Code: NoModule, Module: p.Module, Detail: "it is no longer mapped"}
+			}
+			u := &unit{patch: p, mod: *m, again: true}
 			u.rec.Replaced = r.Replaced[:n]
 			t.units = append(t.units, u)
 			t.res.Restored = append(t.res.Restored, p.ID)
@@ -71,7 +75,9 @@ func (t *txn) remove(ids []patch.ID, oneStep bool) error {
 	}
 	t.res.State = Removed
 	for _, u := range t.going {
-		t.res.Patches = append(t.res.Patches, u.rec.Patch)
+		if !slices.Contains(t.res.Patches, u.rec.Patch) {
+			t.res.Patches = append(t.res.Patches, u.rec.Patch)
+		}
 		t.res.Functions += len(u.rec.Steers)
 	}
 	t.res.Left = t.rec.left()

@@ -17,6 +17,8 @@ type Engine struct {
 	store  *Store
 	cache  *process.Cache
 	report func(Event)
+
+	inFiles bool // tests have code mapped as where anonymous memory for it is forbidden
 }
 
 // Event tells how a transaction goes on.
@@ -188,7 +190,9 @@ func (t *txn) apply(patches []*patch.Patch) error {
 	}
 	t.res.State = Patched
 	for _, u := range t.units {
-		t.res.Patches = append(t.res.Patches, u.patch.ID)
+		if !slices.Contains(t.res.Patches, u.patch.ID) {
+			t.res.Patches = append(t.res.Patches, u.patch.ID)
+		}
 		t.res.Functions += len(u.patch.Steers)
 	}
 	return nil
@@ -219,10 +223,10 @@ func (t *txn) exchange() error {
 	return errors.Join(t.harden(), t.clearOut(t.res.Level == Strict))
 }
 
-// choose leaves out what is there already.
+// choose leaves out what is there already, in each module that it is for.
 func (t *txn) choose(patches []*patch.Patch) {
 	for _, pt := range patches {
-		if i := slices.IndexFunc(t.rec.Units, func(u UnitRecord) bool { return u.Patch == pt.ID }); i >= 0 {
+		if i := slices.IndexFunc(t.rec.Units, func(u UnitRecord) bool { return u.Patch == pt.ID }); i >= 0 && t.everywhere(pt) {
 			t.res.Patches = append(t.res.Patches, pt.ID)
 			t.res.Level = t.rec.Units[i].Level
 			continue
@@ -234,6 +238,40 @@ func (t *txn) choose(patches []*patch.Patch) {
 	}
 }
 
+// everywhere reports whether no module lacks a patch that is on record.
+func (t *txn) everywhere(pt *patch.Patch) bool {
+	lacking, err := t.without(pt)
+	return err != nil || len(lacking) == 0
+}
+
+// without are the modules that a patch is for and that do not have it.
+func (t *txn) without(pt *patch.Patch) ([]process.Module, error) {
+	found, err := match(t.p, t.mods, t.order(), pt)
+	return slices.DeleteFunc(found, func(m process.Module) bool {
+		return slices.ContainsFunc(t.rec.Units, func(r UnitRecord) bool { return r.Patch == pt.ID && r.Bias == m.Bias })
+	}), err
+}
+
+// spread makes a unit of each module that a patch is for.
+func (t *txn) spread() error {
+	var out []*unit
+	for _, u := range t.units {
+		if u.again { // it knows its module
+			out = append(out, u)
+			continue
+		}
+		mods, err := t.without(u.patch)
+		if err != nil {
+			return err
+		}
+		for _, m := range mods {
+			out = append(out, &unit{patch: u.patch, mod: m})
+		}
+	}
+	t.units = out
+	return nil
+}
+
 // match finds the modules of what comes, and which patches it replaces.
 func (t *txn) match() (err error) {
 	if err := t.p.Alone(t.opts.Deadline); err != nil {
@@ -242,10 +280,10 @@ func (t *txn) match() (err error) {
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
 	}
+	if err := t.spread(); err != nil {
+		return err
+	}
 	for i, u := range t.units {
-		if u.mod, err = match(t.p, t.mods, u.patch); err != nil {
-			return err
-		}
 		for _, o := range t.units[:i] {
 			if o.mod.Bias == u.mod.Bias {
 				return &Reason{Code: Conflict, Module: u.patch.Module, Detail: "two patches for one module"}
@@ -311,7 +349,7 @@ func (t *txn) place() error {
 	}
 	others := append(slices.Clone(t.units), t.unitsOf(t.staying())...)
 	for _, u := range t.units {
-		if err := u.resolveAll(t.p, t.order(), others); err != nil {
+		if err := u.resolveAll(t.p, visible(t.order(), u.mod.Bias), others); err != nil {
 			return err
 		}
 		if err := u.relocate(); err != nil {
@@ -327,9 +365,17 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.
 	if !slices.ContainsFunc(t.units, func(u *unit) bool { return u.patch.EHFrameHdr != 0 }) {
 		return nil
 	}
-	m, sym := findFinder(t.p, t.order())
+	mods := visibleIn(t.order(), 0)
+	m, sym := findFinder(t.p, mods)
+	for _, u := range t.units { // another namespace has a C library of its own
+		if seen := visible(t.order(), u.mod.Bias); m == nil || !slices.ContainsFunc(seen, func(o loaded) bool { return o.Bias == m.Bias }) {
+			if err := unwindable(seen); err != nil {
+				return err
+			}
+		}
+	}
 	if m == nil {
-		return t.unwindable()
+		return nil
 	}
 	t.res.Unwind = "dl_find_object"
 	if t.rec.Finder != nil {
@@ -347,13 +393,13 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.
 	return err
 }
 
-// unwindable refuses a process in which exceptions are thrown and would end in
+// unwindable refuses modules among which exceptions are thrown and would end in
 // new code, because the C library cannot be told of its unwind tables.
-func (t *txn) unwindable() error {
-	for i := range t.mods {
-		name := t.mods[i].Name()
+func unwindable(mods []loaded) error {
+	for i := range mods {
+		name := mods[i].Name()
 		if strings.HasPrefix(name, "libgcc_s.") || strings.HasPrefix(name, "libunwind.") || strings.HasPrefix(name, "libstdc++.") {
-			return &Reason{Code: NoUnwind, Module: name, Detail: "exceptions cannot cross new code: the C library has no _dl_find_object (glibc 2.35)"}
+			return &Reason{Code: NoUnwind, Module: name, Detail: "exceptions cannot cross new code: its C library cannot be told (glibc 2.35: _dl_find_object)"}
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func (p *Process) FindGadgets(maps []Mapping) (Gadgets, error) {
 	var g Gadgets
 	for _, libc := range []bool{true, false} {
 		for _, m := range maps {
-			if m.Prot&(Exec|Write) != Exec || m.Inode == 0 || isLibc(m.Path) != libc {
+			if m.Prot&(Exec|Write) != Exec || m.Inode == 0 || m.Placed() || isLibc(m.Path) != libc {
 				continue
 			}
 			b := make([]byte, min(m.End-m.Start, 64<<20))

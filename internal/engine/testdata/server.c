@@ -96,6 +96,8 @@ int main(int argc, char **argv)
 		strict();
 	if (argc > 3 && !strcmp(argv[3], "mdwe") && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0) && errno != EINVAL)
 		return 1;
+	if (argc > 3 && !strcmp(argv[2], "chroot") && (chroot(argv[3]) || chdir("/")))
+		return 1;
 	printf("ready\n");
 	fflush(stdout);
 	for (char c; read(0, &c, 1) == 1;) {

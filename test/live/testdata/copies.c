@@ -5,7 +5,7 @@
 static int calls;
 
 static FN int value(int x) { return x + IF_FIXED(200, 10); }
-static FN const char *name(void) { return getenv(IF_FIXED("LC_ALL", "FIRST")); }
+static FN const char *name(void) { return IF_FIXED(secure_getenv("LC_ALL"), getenv("FIRST")); }
 
 void answer(const char *cmd)
 {
