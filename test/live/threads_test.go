@@ -2,6 +2,8 @@ package live
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,7 +124,9 @@ func TestStorm(t *testing.T) {
 }
 
 // TestSystemCalls: whatever a thread waits for, it goes on waiting, and no
-// call comes back with EINTR.
+// call comes back with EINTR, while signals arrive and are handled on
+// alternate stacks. An application and a removal stop every thread twice each:
+// alone, to see whether it is in the way, and with all others.
 func TestSystemCalls(t *testing.T) {
 	t.Parallel()
 	m := build(t, "calls.c", program)
@@ -131,7 +135,7 @@ func TestSystemCalls(t *testing.T) {
 	g.want("start", "21")
 	g.want("early", "none")
 	e := newEngine(t, engine.Options{Level: engine.Strict})
-	for range 5 {
+	for range 25 {
 		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
 		g.want("value", "2")
 		g.want("early", "none")
@@ -140,6 +144,10 @@ func TestSystemCalls(t *testing.T) {
 		g.want("early", "none")
 	}
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+	sent, handled, _ := strings.Cut(g.ask("quiet"), " ")
+	if n, err := strconv.Atoi(sent); err != nil || n < 50 || sent != handled {
+		t.Errorf("%s signals sent, %s handled", sent, handled)
+	}
 	g.want("wake", "all")
 }
 

@@ -1,5 +1,7 @@
 /* One thread in every system call that a stop could break off. None may come
- * back before it is woken, and then with what it waited for. */
+ * back before it is woken, and then with what it waited for. Meanwhile signals
+ * come to those whose calls go on after a handler (signal(7)); no other call
+ * survives one by itself. */
 #include <errno.h>
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
@@ -94,9 +96,32 @@ static int blocked(int k)
 	}
 	return 0;
 }
+/* Rings one thread after the other, each as soon as the last signal was handled. */
+static const int restartable[] = {READ, SEMWAIT, CONDTIMED, WAITPID};
+static int handled, quiet;
+static pthread_t ringer;
+static void handler(int sig)
+{
+	for (volatile int i = 0; i < 20000; i++) /* some of the stops find it here */
+		;
+	__atomic_fetch_add(&handled, 1, __ATOMIC_SEQ_CST);
+}
+static void *ring(void *arg)
+{
+	long n = 0;
+	while (!__atomic_load_n(&quiet, __ATOMIC_SEQ_CST)) {
+		pthread_kill(threads[restartable[n % 4]], SIGUSR1);
+		for (n++; __atomic_load_n(&handled, __ATOMIC_SEQ_CST) < n;)
+			usleep(100);
+		usleep(500);
+	}
+	return (void *)n;
+}
 static void *thread(void *arg)
 {
 	int k = (int)(long)arg;
+	stack_t own = {.ss_sp = malloc(1 << 16), .ss_size = 1 << 16};
+	sigaltstack(&own, NULL);
 	errno = 0;
 	if (!blocked(k))
 		errors[k] = errno ? errno : -1;
@@ -136,6 +161,8 @@ static void start(void)
 				;
 		pthread_create(&threads[k], NULL, thread, (void *)k);
 	}
+	sigaction(SIGUSR1, &(struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK}, NULL);
+	pthread_create(&ringer, NULL, ring, NULL);
 	usleep(100000);
 }
 static void early(void)
@@ -201,7 +228,12 @@ void answer(const char *cmd)
 		printf("%d", KINDS);
 	} else if (IS("early"))
 		early();
-	else if (IS("wake"))
+	else if (IS("quiet")) {
+		void *n;
+		quiet = 1;
+		pthread_join(ringer, &n);
+		printf("%ld %d", (long)n, handled);
+	} else if (IS("wake"))
 		wake();
 	else if (IS("value"))
 		printf("%d", work(0));
