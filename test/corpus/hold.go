@@ -54,12 +54,15 @@ type held struct {
 	in   *os.File
 	out  *os.File
 	read *bufio.Reader
-	said *bytes.Buffer
+	said *bytes.Buffer // on standard error
 }
 
 // order is what to start and how.
 type order struct {
 	program   string
+	args      []string
+	env       []string // besides what all have
+	output    *os.File // for standard output, when it is wanted
 	libraries []string // loaded in turn once the program is
 	lazy      bool     // their calls are not bound
 	loader    string   // of the packages of the C library
@@ -69,7 +72,7 @@ type order struct {
 
 // start runs a program, held before main.
 func (h holder) start(o order) (*held, error) {
-	args := []string{o.program, "--version"}
+	args := append([]string{o.program}, o.args...)
 	if o.loader != "" {
 		args = append([]string{o.loader}, args...)
 	}
@@ -78,6 +81,10 @@ func (h holder) start(o order) (*held, error) {
 	t.cmd.Env = []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + o.dir, "TMPDIR=" + o.dir, "LC_ALL=C.UTF-8",
 		"LD_PRELOAD=" + h.library, "LD_LIBRARY_PATH=" + strings.Join(o.folders, ":"),
+	}
+	t.cmd.Env = append(t.cmd.Env, o.env...)
+	if o.output != nil {
+		t.cmd.Stdout = o.output
 	}
 	if len(o.libraries) > 0 {
 		t.cmd.Env = append(t.cmd.Env, "HOLD_LOAD="+strings.Join(o.libraries, "\n"))
@@ -136,18 +143,33 @@ func (t *held) await() error {
 
 // ping checks that the program lives and answers.
 func (t *held) ping() error {
-	_ = t.out.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := t.in.Write([]byte{'.'}); err != nil {
-		return fmt.Errorf("the program has ended: %w", err)
-	}
-	if c, err := t.read.ReadByte(); err != nil || c != '.' {
+	if c, err := t.obey('.'); err != nil || c != '.' {
 		return fmt.Errorf("the program does not answer: %q, %w", c, err)
 	}
 	return nil
 }
 
+// run lets a copy of the program, as it is in memory now, run its main to the
+// end, and returns its exit status, or 128 and the signal that ended it.
+func (t *held) run() (byte, error) {
+	status, err := t.obey('r')
+	if err != nil {
+		return 0, fmt.Errorf("run a copy of the program: %w", err)
+	}
+	return status, nil
+}
+
+// obey gives the program an order, those of hold.c, and returns its answer.
+func (t *held) obey(order byte) (byte, error) {
+	_ = t.out.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := t.in.Write([]byte{order}); err != nil {
+		return 0, fmt.Errorf("the program has ended: %w", err)
+	}
+	return t.read.ReadByte()
+}
+
 func (t *held) close() {
-	_ = t.cmd.Process.Kill()
+	_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL) // with the copy that may still run
 	t.in.Close()
 	t.out.Close()
 	_ = t.cmd.Wait()

@@ -86,7 +86,7 @@ func (b *bench) cycle(ctx context.Context, f *file, t *trees, patches []string, 
 	if len(before) == 0 {
 		return &notLoaded{"not-mapped", "the process has no code of the baseline's file"}
 	}
-	if err := b.applied(ctx, f, p, patches); err != nil {
+	if err := b.applied(ctx, &f.Live, p, patches); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	ps, err := b.tool.Rollback(ctx, []int{pid})
@@ -104,20 +104,20 @@ func (b *bench) cycle(ctx context.Context, f *file, t *trees, patches []string, 
 	if err := p.ping(); err != nil {
 		return fmt.Errorf("after the rollback: %w", err)
 	}
-	if err := b.applied(ctx, f, p, patches); err != nil {
+	if err := b.applied(ctx, &f.Live, p, patches); err != nil {
 		return fmt.Errorf("apply again: %w", err)
 	}
 	return nil
 }
 
 // applied applies and verifies, and checks that the process lives.
-func (b *bench) applied(ctx context.Context, f *file, p *held, patches []string) error {
+func (b *bench) applied(ctx context.Context, l *lived, p *held, patches []string) error {
 	pids := []int{p.cmd.Process.Pid}
 	ps, err := b.tool.Apply(ctx, pids, patches...)
-	if err := f.Live.settle(ps, err, "patched"); err != nil {
+	if err := l.settle(ps, err, "patched"); err != nil {
 		return err
 	}
-	f.Live.Level = ps[0].Level
+	l.Level = ps[0].Level
 	if !ps[0].Verified {
 		return errors.New("it is not verified")
 	}
@@ -155,7 +155,7 @@ func (b *bench) load(f *file, t *trees, dir string) (*held, error) {
 	if err := os.Chmod(f.old, 0o755); err != nil { // without the bits that make the loader distrust its environment
 		return nil, err
 	}
-	o := order{program: f.old, loader: t.ld, folders: t.libraries, dir: dir}
+	o := order{program: f.old, args: []string{"--version"}, loader: t.ld, folders: t.libraries, dir: dir}
 	if f.Program {
 		if !interpreted(f.old) {
 			return nil, &notLoaded{"static", "it has no dynamic loader, which could hold it"}

@@ -188,7 +188,7 @@ func (b *bench) finish(chosen []string) error {
 	rep := &report{when: time.Now(), tool: b.digest}
 	for _, source := range chosen {
 		r, err := b.store.read(source)
-		if err != nil || !b.report && r.Digest != b.digest {
+		if err != nil || !b.report && r.Digest != b.digestOf(source) {
 			rep.missing = append(rep.missing, source)
 			continue
 		}

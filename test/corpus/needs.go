@@ -40,6 +40,18 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 		}
 	}
 	total := int64(0)
+	for _, w := range workloadsOf(r.Source) {
+		for name := range strings.FieldsSeq(w.needs) {
+			if p := cmp.Or(own[name], b.index.Newest(name)); p != nil && !seen[name] {
+				seen[name] = true
+				queue = append(queue, p)
+				if own[name] == nil {
+					total += p.Size
+					get = append(get, p)
+				}
+			}
+		}
+	}
 	for depth := 0; len(queue) > 0; depth++ {
 		var next []*archive.Package
 		for _, p := range queue {

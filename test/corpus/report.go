@@ -71,7 +71,7 @@ that has the baseline loaded and out again.
 		fmt.Fprintf(w, "%d sources have no result of this tool: %s.\n\n", len(rep.missing), strings.Join(rep.missing, ", "))
 	}
 	for _, part := range []func(io.Writer) error{
-		rep.writeTotals, rep.writeLive, rep.writeReasons, rep.writeFailures, rep.writeNotCycled, rep.writeSources,
+		rep.writeTotals, rep.writeLive, rep.writeWorkloads, rep.writeReasons, rep.writeFailures, rep.writeNotCycled, rep.writeSources,
 	} {
 		if err := part(w); err != nil {
 			return err

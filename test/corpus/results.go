@@ -32,6 +32,8 @@ type result struct {
 	Files    []*file   `json:"files"`   // those that differ
 	Seconds  float64   `json:"seconds"`
 	Error    string    `json:"error,omitempty"`
+
+	Workloads []worked `json:"workloads,omitempty"`
 }
 
 // file is a program or library that differs.
@@ -134,7 +136,7 @@ func digest(ctx context.Context, root, steps string) (string, error) {
 	files := strings.Fields(string(out))
 	if strings.Contains(steps, "live") {
 		files = append(files, filepath.Join(root, "test/corpus/live.go"), filepath.Join(root, "test/corpus/hold.go"),
-			filepath.Join(root, "test/corpus/needs.go"), filepath.Join(root, "test/corpus/targets/hold.c"))
+			filepath.Join(root, "test/corpus/needs.go"), filepath.Join(root, "test/corpus/work.go"), filepath.Join(root, "test/corpus/targets/hold.c"))
 	}
 	files = append(files, filepath.Join(root, "go.mod"))
 	slices.Sort(files)
@@ -149,4 +151,12 @@ func digest(ctx context.Context, root, steps string) (string, error) {
 		fmt.Fprintf(h, "%s %x\n", strings.TrimPrefix(name, root), sum)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+// digestOf is the digest for one source: that of the tool and its workloads.
+func (b *bench) digestOf(source string) string {
+	if own := workloadsOf(source); len(own) > 0 {
+		return fmt.Sprintf("%s %x", b.digest, sha256.Sum256(fmt.Append(nil, own)))[:25]
+	}
+	return b.digest
 }

@@ -25,11 +25,11 @@ import (
 func (b *bench) source(ctx context.Context, name string) error {
 	old, fixed, pairs, err := b.index.Pairs(ctx, name)
 	if had, rerr := b.store.read(name); err == nil && rerr == nil && !b.fresh &&
-		had.Old == old && had.New == fixed && had.Digest == b.digest && had.Error == "" {
+		had.Old == old && had.New == fixed && had.Digest == b.digestOf(name) && had.Error == "" {
 		return nil
 	}
 	began := time.Now()
-	r := &result{Source: name, Old: old, New: fixed, Digest: b.digest, When: began}
+	r := &result{Source: name, Old: old, New: fixed, Digest: b.digestOf(name), When: began}
 	dir := filepath.Join(b.dir, name)
 	if err == nil {
 		err = b.work(ctx, r, pairs, dir)
@@ -110,6 +110,7 @@ func (b *bench) work(ctx context.Context, r *result, pairs []archive.Pair, dir s
 			b.live(ctx, f, t, patch(i), patches, scratch)
 		}
 	})
+	b.exerciseAll(ctx, r, t, patch)
 	return nil
 }
 

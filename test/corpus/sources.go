@@ -20,6 +20,11 @@ func (rep *report) failures() []string {
 		if r.Error != "" {
 			out = append(out, fmt.Sprintf("%s: %s", r.Source, r.Error))
 		}
+		for _, k := range r.Workloads {
+			if k.Error != "" {
+				out = append(out, fmt.Sprintf("%s: workload: %s: %s", r.Source, k.Does, k.Error))
+			}
+		}
 	}
 	rep.files(func(r *result, f *file) {
 		at := r.Source + " " + f.Path

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -341,23 +340,26 @@ func (t *trial) verify(ctx context.Context, pids []int) error {
 func (t *trial) countRuns(ctx context.Context, pids []int) {
 	ran, of := map[string]bool{}, 0
 	for i, pid := range pids {
-		places, err := t.overlayFunctions(ctx, pid)
+		places, err := t.tool.Overlay(ctx, pid, t.patches)
 		if err != nil {
 			t.out.RanWhy = err.Error()
 			return
 		}
 		var addrs []uint64
 		for _, f := range places {
-			addrs = append(addrs, f.addr)
+			addrs = append(addrs, f.Addr)
 		}
-		counts, err := hits.Count(ctx, pid, addrs, 400*time.Millisecond)
+		counts, err := hits.Count(ctx, pid, addrs, func(ctx context.Context) error {
+			rest(ctx, 400*time.Millisecond)
+			return nil
+		})
 		if err != nil {
 			t.out.RanWhy = err.Error()
 			return
 		}
 		for _, f := range places {
-			if counts[f.addr] > 0 {
-				ran[f.name] = true
+			if counts[f.Addr] > 0 {
+				ran[f.Name] = true
 			}
 		}
 		if i == 0 {
@@ -365,44 +367,6 @@ func (t *trial) countRuns(ctx context.Context, pids []int) {
 		}
 	}
 	t.out.Ran, t.out.RanOf = len(ran), of
-}
-
-type overlayFunction struct {
-	name string
-	addr uint64 // in the process
-}
-
-// overlayFunctions lists where the changed and added functions of the patches
-// lie in a process.
-func (t *trial) overlayFunctions(ctx context.Context, pid int) ([]overlayFunction, error) {
-	status, err := t.tool.Status(ctx, pid)
-	if err != nil {
-		return nil, err
-	}
-	bias := map[string]uint64{}
-	for _, p := range status.Processes {
-		for _, m := range p.Modules {
-			bias[m.Patch] = m.OverlayBias
-		}
-	}
-	var out []overlayFunction
-	for _, file := range t.patches {
-		p, err := t.tool.Inspect(ctx, file)
-		if err != nil {
-			return nil, err
-		}
-		b, ok := bias[p.ID]
-		if !ok {
-			return nil, fmt.Errorf("status names no overlay of %s in process %d", p.Module, pid)
-		}
-		for _, f := range p.Functions {
-			if len(f.Ranges) > 0 {
-				out = append(out, overlayFunction{p.Module + " " + f.Name, b + f.Ranges[0].Start})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b overlayFunction) int { return strings.Compare(a.name, b.name) })
-	return out, nil
 }
 
 func rest(ctx context.Context, d time.Duration) {

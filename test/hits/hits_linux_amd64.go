@@ -1,7 +1,7 @@
 // Package hits counts how often a process executes given addresses. It uses
 // the processor's breakpoints through perf_event_open(2) with
 // PERF_TYPE_BREAKPOINT: nothing is written into the process and it never
-// stops, so a load can go on meanwhile.
+// stops while it works.
 package hits
 
 import (
@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,15 +21,15 @@ const (
 	executeBytes = 8 // its bp_len is sizeof(long): perf_event_open(2)
 )
 
-// Count returns how often the threads of the process, and those that they
-// start meanwhile, executed each address. Addresses take turns, four at a time
-// for the given time each. Without hardware breakpoints, or without the rights
-// to use them, it is an error.
-func Count(ctx context.Context, pid int, addrs []uint64, turn time.Duration) (map[uint64]uint64, error) {
+// Count returns how often the threads of the process, and the threads and
+// processes that they start, executed each address while work ran. Addresses
+// take turns, four at a time, and work runs for each turn. Without hardware
+// breakpoints, or without the rights to use them, it is an error.
+func Count(ctx context.Context, pid int, addrs []uint64, work func(context.Context) error) (map[uint64]uint64, error) {
 	counts := make(map[uint64]uint64, len(addrs))
 	for len(addrs) > 0 && ctx.Err() == nil {
 		n := min(registers, len(addrs))
-		if err := countGroup(ctx, pid, addrs[:n], turn, counts); err != nil {
+		if err := countGroup(ctx, pid, addrs[:n], work, counts); err != nil {
 			return nil, fmt.Errorf("count executions in %d: %w", pid, err)
 		}
 		addrs = addrs[n:]
@@ -38,7 +37,7 @@ func Count(ctx context.Context, pid int, addrs []uint64, turn time.Duration) (ma
 	return counts, ctx.Err()
 }
 
-func countGroup(ctx context.Context, pid int, addrs []uint64, turn time.Duration, counts map[uint64]uint64) error {
+func countGroup(ctx context.Context, pid int, addrs []uint64, work func(context.Context) error, counts map[uint64]uint64) error {
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return err
@@ -69,9 +68,8 @@ func countGroup(ctx context.Context, pid int, addrs []uint64, turn time.Duration
 			open = append(open, counter{fd, addr})
 		}
 	}
-	select {
-	case <-time.After(turn):
-	case <-ctx.Done():
+	if err := work(ctx); err != nil {
+		return err
 	}
 	for _, c := range open {
 		var value [8]byte

@@ -31,7 +31,10 @@ func TestCount(t *testing.T) {
 	addr := func(f func()) uint64 { return uint64(reflect.ValueOf(f).Pointer()) }
 	// Five addresses take two turns; three of them lie in idle's body.
 	addrs := []uint64{addr(idle), addr(idle) + 1, addr(idle) + 2, addr(idle) + 3, addr(run)}
-	got, err := Count(t.Context(), os.Getpid(), addrs, 100*time.Millisecond)
+	got, err := Count(t.Context(), os.Getpid(), addrs, func(context.Context) error {
+		time.Sleep(100 * time.Millisecond)
+		return nil
+	})
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOSYS) {
 		t.Skipf("no hardware breakpoints through perf_event_open: %v", err)
 	}
