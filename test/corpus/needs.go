@@ -30,6 +30,13 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 			wanted[f.Package] = true
 		}
 	}
+	for _, w := range workloadsOf(r.Source) {
+		for _, pkg := range r.Packages {
+			if _, err := os.Stat(t.root("old", pkg) + w.program); err == nil {
+				wanted[pkg] = true
+			}
+		}
+	}
 	own, seen := map[string]*archive.Package{}, map[string]bool{}
 	var queue, get []*archive.Package
 	for _, p := range pairs {
@@ -42,13 +49,10 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 	total := int64(0)
 	for _, w := range workloadsOf(r.Source) {
 		for name := range strings.FieldsSeq(w.needs) {
-			if p := cmp.Or(own[name], b.index.Newest(name)); p != nil && !seen[name] {
+			if p := b.index.Newest(name); p != nil && !seen[name] {
 				seen[name] = true
-				queue = append(queue, p)
-				if own[name] == nil {
-					total += p.Size
-					get = append(get, p)
-				}
+				total += p.Size
+				queue, get = append(queue, p), append(get, p)
 			}
 		}
 	}

@@ -156,7 +156,7 @@ func digest(ctx context.Context, root, steps string) (string, error) {
 // digestOf is the digest for one source: that of the tool and its workloads.
 func (b *bench) digestOf(source string) string {
 	if own := workloadsOf(source); len(own) > 0 {
-		return fmt.Sprintf("%s %x", b.digest, sha256.Sum256(fmt.Append(nil, own)))[:25]
+		return fmt.Sprintf("%s-%.4x", b.digest, sha256.Sum256(fmt.Append(nil, own)))
 	}
 	return b.digest
 }

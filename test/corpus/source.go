@@ -110,7 +110,7 @@ func (b *bench) work(ctx context.Context, r *result, pairs []archive.Pair, dir s
 			b.live(ctx, f, t, patch(i), patches, scratch)
 		}
 	})
-	b.exerciseAll(ctx, r, t, patch)
+	b.exercise(ctx, r, t, patch)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -24,15 +25,15 @@ import (
 // workload is something that a program does with changed code. What comes of
 // it must be what comes of it in the fixed build.
 //
-// In args, env and input, {/some/file} is where that file of a package of the
-// same build lies.
+// In args and env, which are split at blanks, {/some/file} is where that file
+// of a package of the same build lies.
 type workload struct {
 	source  string
 	modules string // the patched files, with blanks: the ends of their paths
 	load    bool   // the program does not link them; they are loaded before it is held
 	program string // in a package of the source, of one that it needs, or of the machine
-	args    string // with blanks
-	env     string // with blanks
+	args    string
+	env     string
 	input   string // a shell script that makes the files to work on, where the program runs
 	needs   string // packages, with blanks, that those of the modules do not depend on
 	does    string // in words, for the document
@@ -42,11 +43,11 @@ type workload struct {
 type worked struct {
 	Modules string  `json:"modules"`
 	Does    string  `json:"does"`
-	Error   string  `json:"error,omitempty"` // why it does not count
-	Ran     int     `json:"ran"`             // functions that it ran in the overlay,
-	Steered int     `json:"steered"`         // of so many that are entered there
-	Differs bool    `json:"differs"`         // the builds give different results
-	Text    string  `json:"text,omitempty"`  // the first line that the fixed build's has and the baseline's has not
+	Error   string  `json:"error,omitempty"`   // what is not as it must be
+	Because string  `json:"because,omitempty"` // why it shows nothing, without an error
+	Ran     int     `json:"ran"`               // functions that it ran in the overlay,
+	Steered int     `json:"steered"`           // of so many that are entered there
+	Differs string  `json:"differs,omitempty"` // the first lines in which the two builds' results differ
 	Seconds float64 `json:"seconds"`
 }
 
@@ -67,7 +68,7 @@ type stage struct {
 // stage starts the program of a workload in one build, old or new, held before
 // main.
 func (b *bench) stage(t *trees, w workload, side string, files []*file) (*stage, error) {
-	s := &stage{dir: filepath.Join(t.dir, "stage"), roots: t.root(side, "")}
+	s := &stage{dir: filepath.Join(t.dir, "stage"), input: w.input, roots: t.root(side, "")}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -75,13 +76,13 @@ func (b *bench) stage(t *trees, w workload, side string, files []*file) (*stage,
 	if s.out, err = os.OpenFile(filepath.Join(t.dir, "stage.out"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644); err != nil {
 		return nil, err
 	}
-	s.input = t.expand(side, w.input)
+	this := func(old string) string { return strings.Replace(old, t.root("old", "")+"/", s.roots+"/", 1) }
 	o := order{
-		program: t.locate(side, w.program), args: strings.Fields(t.expand(side, w.args)), env: strings.Fields(t.expand(side, w.env)),
-		output: s.out, loader: t.ld, dir: s.dir,
+		program: t.locate(side, w.program), args: t.expand(side, w.args), env: t.expand(side, w.env),
+		output: s.out, loader: this(t.ld), dir: s.dir,
 	}
 	for _, dir := range t.libraries {
-		o.folders = append(o.folders, strings.Replace(dir, t.root("old", "")+"/", s.roots+"/", 1))
+		o.folders = append(o.folders, this(dir))
 	}
 	for _, f := range files {
 		if w.load {
@@ -133,13 +134,13 @@ func (s *stage) result() (string, error) {
 			return err
 		}
 		content, err := os.ReadFile(at)
-		fmt.Fprintf(&text, "%s, %d bytes, %x\n", strings.TrimPrefix(at, s.dir), len(content), sha256.Sum256(content))
+		fmt.Fprintf(&text, "%s: %d bytes, %.8x\n", strings.TrimPrefix(at, s.dir+"/"), len(content), sha256.Sum256(content))
 		return err
 	})
 	return text.String(), err
 }
 
-// place finds a file in the packages of one build and in what they need.
+// locate finds a file in the packages of one build and in what they need.
 func (t *trees) locate(side, path string) string {
 	for _, root := range []string{t.root(side, "*"), t.root("needed", "*")} {
 		if found, err := filepath.Glob(root + path); err == nil && len(found) > 0 {
@@ -151,24 +152,47 @@ func (t *trees) locate(side, path string) string {
 
 var braced = regexp.MustCompile(`\{/[^{}]+\}`)
 
-func (t *trees) expand(side, text string) string {
-	return braced.ReplaceAllStringFunc(text, func(s string) string { return t.locate(side, s[1:len(s)-1]) })
-}
-
-// exercise compares what comes of a workload in a process that is patched,
-// rolled back and patched again with what comes of it in the two builds.
-func (b *bench) exercise(ctx context.Context, w workload, t *trees, files []*file, patches []string) worked {
-	began := time.Now()
-	out := worked{Modules: w.modules, Does: w.does}
-	if err := b.compare(ctx, w, t, files, patches, &out); err != nil {
-		out.Error = err.Error()
-	} else if out.Ran == 0 {
-		out.Error = "it runs no function of the patch"
+// expand splits a text at blanks and puts in where files lie.
+func (t *trees) expand(side, text string) []string {
+	if text == "" {
+		return nil
 	}
-	out.Seconds = time.Since(began).Seconds()
-	return out
+	words := strings.Split(text, " ")
+	for i, w := range words {
+		words[i] = braced.ReplaceAllStringFunc(w, func(s string) string { return t.locate(side, s[1:len(s)-1]) })
+	}
+	return words
 }
 
+// exercise does the workloads of a source, one after the other.
+func (b *bench) exercise(ctx context.Context, r *result, t *trees, patch func(int) string) {
+	for _, w := range workloadsOf(r.Source) {
+		out := worked{Modules: w.modules, Does: w.does}
+		var files []*file
+		var patches []string
+		for m := range strings.FieldsSeq(w.modules) {
+			i := slices.IndexFunc(r.Files, func(f *file) bool { return strings.HasSuffix(f.Path, "/"+m) })
+			if i < 0 || r.Files[i].Build.Verdict != string(diff.Patchable) {
+				out.Because = m + " has no patch"
+				break
+			}
+			files, patches = append(files, r.Files[i]), append(patches, patch(i))
+		}
+		began := time.Now()
+		if out.Because == "" {
+			b.turn <- struct{}{}
+			if err := b.compare(ctx, w, t, files, patches, &out); err != nil {
+				out.Error = err.Error()
+			}
+			<-b.turn
+		}
+		out.Seconds = time.Since(began).Seconds()
+		r.Workloads = append(r.Workloads, out)
+	}
+}
+
+// compare compares what comes of a workload in a process that is patched,
+// rolled back and patched again with what comes of it in the two builds.
 func (b *bench) compare(ctx context.Context, w workload, t *trees, files []*file, patches []string, out *worked) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -193,11 +217,11 @@ func (b *bench) compare(ctx context.Context, w workload, t *trees, files []*file
 	if err != nil {
 		return fmt.Errorf("the baseline: %w", err)
 	}
-	out.Differs, out.Text = had != want, news(had, want)
+	out.Differs = unlike(had, want)
 	expect := func(what string) error {
 		got, err := s.result()
 		if err == nil && got != what {
-			err = fmt.Errorf("the result is another: %q instead of %q", news(what, got), news(got, what))
+			err = errors.New("the result is another: " + unlike(what, got))
 		}
 		return err
 	}
@@ -209,7 +233,9 @@ func (b *bench) compare(ctx context.Context, w workload, t *trees, files []*file
 		return fmt.Errorf("after apply: %w", err)
 	}
 	if err := b.count(ctx, s, patches, out); err != nil {
-		return err
+		out.Because = "not counted: " + err.Error()
+	} else if out.Ran == 0 {
+		out.Because = "it runs none of the functions"
 	}
 	ps, err := b.tool.Rollback(ctx, []int{s.cmd.Process.Pid})
 	if err := l.settle(ps, err, "rolled-back"); err != nil {
@@ -253,53 +279,41 @@ func (b *bench) count(ctx context.Context, s *stage, patches []string, out *work
 	return err
 }
 
-// news is the first line of new that old has not at the same place.
-func news(old, new string) string {
-	had := strings.Split(old, "\n")
-	for i, line := range strings.Split(new, "\n") {
-		if i >= len(had) || had[i] != line {
-			return cut(line, 200)
+// unlike shows the first lines in which two results differ.
+func unlike(old, new string) string {
+	for old != new {
+		var was, is string
+		was, old, _ = strings.Cut(old, "\n")
+		if is, new, _ = strings.Cut(new, "\n"); was != is {
+			return cut(was, 60) + " → " + cut(is, 60)
 		}
 	}
 	return ""
 }
 
-// exerciseAll does the workloads of a source, one after the other.
-func (b *bench) exerciseAll(ctx context.Context, r *result, t *trees, patch func(int) string) {
-	for _, w := range workloadsOf(r.Source) {
-		var files []*file
-		var patches []string
-		for _, m := range strings.Fields(w.modules) {
-			for i, f := range r.Files {
-				if f.Build.Verdict == string(diff.Patchable) && strings.HasSuffix(f.Path, "/"+m) {
-					files, patches = append(files, f), append(patches, patch(i))
-				}
-			}
-		}
-		b.turn <- struct{}{}
-		r.Workloads = append(r.Workloads, b.exercise(ctx, w, t, files, patches))
-		<-b.turn
-	}
-}
-
 // writeWorkloads is the table of the workloads.
 func (rep *report) writeWorkloads(w io.Writer) error {
 	var rows [][]string
-	sources, differing := map[string]bool{}, map[string]bool{}
+	sources, different := 0, 0
 	for _, r := range rep.results {
+		shown, differs := false, false
 		for _, k := range r.Workloads {
-			answers := "as the fixed build"
-			if k.Error != "" {
-				answers = "FAILED: " + cut(k.Error, 120)
-			} else {
-				sources[r.Source] = true
+			answers := "as of the fixed build"
+			switch {
+			case k.Error != "":
+				answers = "FAILED: " + cut(k.Error, 200)
+			case k.Because != "":
+				answers = "do not count: " + cut(k.Because, 200)
+			default:
+				shown, differs = true, differs || k.Differs != ""
 			}
-			differs := "no"
-			if k.Differs {
-				differs = "yes: " + cut(k.Text, 80)
-				differing[r.Source] = k.Error == "" || differing[r.Source]
-			}
-			rows = append(rows, []string{r.Source, k.Modules, k.Does, fmt.Sprintf("%d of %d", k.Ran, k.Steered), answers, differs})
+			rows = append(rows, []string{r.Source, k.Modules, k.Does, fmt.Sprintf("%d of %d", k.Ran, k.Steered), answers, cmp.Or(k.Differs, "no")})
+		}
+		if shown {
+			sources++
+		}
+		if differs {
+			different++
 		}
 	}
 	if len(rows) == 0 {
@@ -312,7 +326,7 @@ entered in the overlay, how many the workload ran there, counted by the processo
 
 **%d sources** did so; in %d of them the builds give different results.
 
-`, len(sources), len(differing))
+`, sources, different)
 	if err := table.Write(w, []string{"source", "patched", "workload", "functions run", "results", "builds differ"}, rows); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ const (
 	registers    = 4 // DR0 to DR3: Intel SDM volume 3B, "Debug Registers"
 	execute      = 4 // HW_BREAKPOINT_X of linux/hw_breakpoint.h
 	executeBytes = 8 // its bp_len is sizeof(long): perf_event_open(2)
+
+	patience = time.Second // for a breakpoint that is still taken
 )
 
 // Count returns how often the threads of the process, and the threads and
@@ -81,13 +84,20 @@ func countGroup(ctx context.Context, pid int, addrs []uint64, work func(context.
 	return nil
 }
 
+// openCounter sets one breakpoint. That none is free (ENOSPC) passes: who else
+// counts takes turns, too.
 func openCounter(tid int, addr uint64) (int, error) {
-	return unix.PerfEventOpen(&unix.PerfEventAttr{
-		Type:    unix.PERF_TYPE_BREAKPOINT,
-		Size:    unix.PERF_ATTR_SIZE_VER5,
-		Bits:    unix.PerfBitInherit | unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv,
-		Bp_type: execute,
-		Ext1:    addr,
-		Ext2:    executeBytes,
-	}, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
+			Type:    unix.PERF_TYPE_BREAKPOINT,
+			Size:    unix.PERF_ATTR_SIZE_VER5,
+			Bits:    unix.PerfBitInherit | unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv,
+			Bp_type: execute,
+			Ext1:    addr,
+			Ext2:    executeBytes,
+		}, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		if !errors.Is(err, unix.ENOSPC) || time.Since(began) > patience {
+			return fd, err
+		}
+	}
 }
