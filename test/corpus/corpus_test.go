@@ -88,6 +88,9 @@ func TestReport(t *testing.T) {
 		{Source: "newer", Old: "1-1", New: "2-1", Files: []*file{f("patchable", "")}},
 		{Source: "bad", Old: "1-1", New: "2-1", Files: []*file{f(timedOut, "longer"), f(crashed, "panic"), f(failed, "odd"), cycle, check}},
 		{Source: "lost", Old: "1-1", New: "1-2", Error: "fetch"},
+		{Source: "busy", Old: "1-1", New: "2-1", Workloads: []worked{
+			{Does: "works", Ran: 1, Steered: 2, Differs: "0 → 1"}, {Does: "does not", Error: "another result"}, {Because: "no function ran"},
+		}},
 	}}
 	if of, whole, live := rep.shares(); of != 3 || whole != 1 || live != 0 { // lost counts: nothing may be hidden
 		t.Errorf("%d of %d, %d live, want 1 of 3, 0 live", whole, of, live)
@@ -96,13 +99,13 @@ func TestReport(t *testing.T) {
 	if err := rep.write(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"longer", "panic", "odd", "after the rollback", "wrong branch", "lost: fetch"} {
+	for _, want := range []string{"longer", "panic", "odd", "after the rollback", "wrong branch", "lost: fetch", "busy: workload: does not: another result", "**1 sources** did", "in 1 of them"} {
 		if !strings.Contains(text.String(), "\n- ") || !strings.Contains(text.String(), want) {
 			t.Errorf("the report does not say %q", want)
 		}
 	}
-	if got := len(rep.failures()); got != 6 {
-		t.Errorf("%d failures, want 6: %v", got, rep.failures())
+	if got := len(rep.failures()); got != 7 {
+		t.Errorf("%d failures, want 7: %v", got, rep.failures())
 	}
 }
 
@@ -132,5 +135,41 @@ func TestHold(t *testing.T) {
 	_, err = h.start(order{program: h.host, libraries: []string{"/nonexistent.so"}, dir: dir})
 	if want := "missing-library: /nonexistent.so"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+// A copy of a held program runs to its end, as often as it is told to; what
+// comes of it is its exit status, what it prints, and the files that are there.
+func TestStage(t *testing.T) {
+	dir := t.TempDir()
+	h, err := newHolder(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, tr := &bench{holder: h}, &trees{dir: dir}
+	own := filepath.Join(tr.root("old", "pkg"), "data")
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := workload{program: "/bin/sh", args: "script {/data}", input: `echo 'echo $1 >&2; echo more >>file; exit 3' >script; echo some >file`}
+	s, err := b.stage(tr, w, "old", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for range 2 {
+		got, err := s.result()
+		want := "exit status 3\n/pkg/data\n\nfile: 10 bytes, "
+		if err != nil || !strings.HasPrefix(got, want) || !strings.Contains(got, "\nscript: 38 bytes, ") {
+			t.Errorf("%q, %v, want %q and the script", got, err, want)
+		}
+	}
+}
+
+func TestUnlike(t *testing.T) {
+	for _, c := range [][3]string{{"a\nb", "a\nb", ""}, {"a\nb", "a\nc\nd", "b → c"}, {"a", "a\nb", " → b"}} {
+		if got := unlike(c[0], c[1]); got != c[2] {
+			t.Errorf("unlike(%q, %q) = %q, want %q", c[0], c[1], got, c[2])
+		}
 	}
 }

@@ -2,8 +2,9 @@
 // listed source both builds of all its binary packages, fetched from the
 // archive. For every program and library that differs it makes the patch in a
 // child process, has it checked, and takes it into a process that runs the
-// baseline and out again. What crashes, takes too long or fails otherwise is
-// counted, not hidden.
+// baseline and out again. Where there is a workload for the source, the program
+// does it in between, and must do it as the build that is then in its memory.
+// What crashes, takes too long or fails otherwise is counted, not hidden.
 //
 // Results are kept in the cache, so that a run that was cut off goes on where
 // it was; they are redone when the archive has other versions or the tool's

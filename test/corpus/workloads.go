@@ -1,6 +1,7 @@
 package main
 
-// workloads are tried in the live cycle of their source.
+// workloads are tried in the live cycle of their source. Those that name a CVE,
+// and some others, have an input on which the two builds differ.
 var workloads = []workload{
 	{
 		source: "aom", modules: "libaom.so.3.6.0", program: "/usr/bin/aomenc", args: "-q --ivf --cpu-used=8 --lag-in-frames=3 --threads=1 --limit=6 -o out.ivf in.y4m",
@@ -25,7 +26,7 @@ E`,
 		does:  "encodes a picture without width (CVE-2021-46310)",
 	},
 	{
-		source: "ghostscript", modules: "libgs.so.10.00", program: "/usr/bin/gs", needs: "ghostscript libgs10-common libgs-common",
+		source: "ghostscript", modules: "libgs.so.10.00", program: "/usr/bin/gs", needs: "libgs10-common libgs-common",
 		args: "-q -dBATCH -dNOPAUSE -sICCProfilesDir={/usr/share/color/icc/ghostscript}/ -sDEVICE=ppmraw -r36 -g100x100 -o out.ppm in.ps",
 		env:  "GS_LIB={/usr/share/ghostscript/10.00.0/Resource/Init}:{/usr/share/ghostscript/10.00.0/Resource/Init}/..",
 		input: `cat >in.ps <<'E'
@@ -57,17 +58,19 @@ E`,
 		source: "glibc", modules: "gconv/IBM1390.so", load: true, program: "/usr/bin/iconv", args: "-f IBM1390 -t UTF-8 in",
 		env:   "GCONV_PATH={/usr/lib/x86_64-linux-gnu/gconv}",
 		input: `perl -e 'print "\xc1\x0e", "\x44\x4b\xec\xb5" x 5000, "\x0f\xc1"' >in`,
-		does:  "converts a text with combined characters",
+		does:  "converts a text with combined characters (CVE-2026-4046)",
 	},
 	{
-		source: "imagemagick", modules: "modules-Q16/coders/pnm.so modules-Q16/coders/psd.so", load: true, program: "/usr/bin/convert-im6.q16", args: "in.ppm -compress rle out.psd",
-		needs: "imagemagick-6.q16", env: magick,
+		source: "imagemagick", modules: "modules-Q16/coders/pnm.so modules-Q16/coders/psd.so", load: true, program: "/usr/bin/convert-im6.q16",
+		args:  "in.ppm -compress rle out.psd",
+		env:   magick,
 		input: `echo P3 4 2 255 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 >in.ppm`,
 		does:  "converts a picture",
 	},
 	{
-		source: "imagemagick", modules: "modules-Q16/coders/tga.so", load: true, program: "/usr/bin/convert-im6.q16", args: "in.tga out.ppm",
-		needs: "imagemagick-6.q16", env: magick,
+		source: "imagemagick", modules: "modules-Q16/coders/tga.so", load: true, program: "/usr/bin/convert-im6.q16",
+		args:  "in.tga out.ppm",
+		env:   magick,
 		input: `perl -e 'print pack("C*", 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 4, 0, 24, 0), "abc" x 16' >in.tga`,
 		does:  "converts a picture",
 	},
@@ -78,11 +81,11 @@ E`,
 	},
 	{
 		source: "nagios4", modules: "nagios4/cmd.cgi", program: "/usr/lib/cgi-bin/nagios4/cmd.cgi",
-		env: "REQUEST_METHOD=GET QUERY_STRING=cmd_typ=11&cmd_mod=2&NagFormId=a HTTP_COOKIE=NagFormId=a NAGIOS_CGI_CONFIG=cgi.cfg",
+		env: "REQUEST_METHOD=GET QUERY_STRING=cmd_typ=11&cmd_mod=2&NagFormId=a%3Cb%3E HTTP_COOKIE=NagFormId=a<b> NAGIOS_CGI_CONFIG=cgi.cfg",
 		input: `echo main_config_file=nagios.cfg >cgi.cfg
 echo use_authentication=0 >>cgi.cfg
 echo object_cache_file=none >nagios.cfg`,
-		does: "answers a request that brings its own form number (CVE-2026-48551)",
+		does: "answers a request whose form number is none (CVE-2026-48550)",
 	},
 	{
 		source: "p7zip", modules: "p7zip/7z", program: "/usr/lib/p7zip/7z", args: "a -bb3 -mtc- -mtm- out.7z in",
@@ -126,7 +129,8 @@ E`,
 		does: "draws a page with a note",
 	},
 	{
-		source: "postgresql-15", modules: "libpq.so.5.15 bin/pg_isready", program: "/usr/lib/postgresql/15/bin/pg_isready", args: "-h 127.0.0.1 -p 1",
+		source: "postgresql-15", modules: "libpq.so.5.15 bin/pg_isready", program: "/usr/lib/postgresql/15/bin/pg_isready",
+		args: "-h 127.0.0.1 -p 1",
 		does: "asks for a server that is not there",
 	},
 	{
@@ -173,8 +177,9 @@ E`,
 		does: "an agent signs with a key on P-521 (CVE-2024-31497)",
 	},
 	{
-		source: "python3.11", modules: "_ssl.cpython-311-x86_64-linux-gnu.so", load: true, program: "/usr/bin/python3.11", args: "-S -B script.py",
-		env: "PYTHONPATH={/usr/lib/python3.11/asyncio}/..:{/usr/lib/python3.11/encodings}/..:{/usr/lib/python3.11/encodings}/../lib-dynload",
+		source: "python3.11", modules: "_ssl.cpython-311-x86_64-linux-gnu.so", load: true, program: "/usr/bin/python3.11",
+		args: "-S -B script.py",
+		env:  "PYTHONPATH={/usr/lib/python3.11/asyncio}/..:{/usr/lib/python3.11/encodings}/..:{/usr/lib/python3.11/encodings}/../lib-dynload",
 		input: `cat >script.py <<'E'
 import ssl
 c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
