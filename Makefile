@@ -31,8 +31,8 @@ lint: ## gofumpt and staticcheck, as pinned in tools/
 demo: build ## patch a vulnerable server under load, and roll back
 	$(GO) run ./examples/demo --tool $(BIN)
 
-debian: build ## patch real updates of Debian in running programs
-	$(GO) run ./test/debian --tool $(BIN) $(if $(ONLY),--only $(ONLY))
+debian: build ## patch real updates of Debian in running programs; ONLY=a,b ROUNDS=100
+	$(GO) run ./test/debian --tool $(BIN) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 corpus: build ## build, check and try the patches of all listed sources of Debian; ONLY=a,b SLICE=1/6 BUDGET=8m FRESH=1
 	$(GO) run ./test/corpus --tool $(BIN) $(if $(ONLY),--only $(ONLY)) $(if $(SLICE),--slice $(SLICE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(FRESH),--fresh)

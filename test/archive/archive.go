@@ -5,9 +5,13 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +25,7 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 // Archive is the Debian archive of one release.
 type Archive struct {
 	dir     string // the cache
+	mirror  string
 	options []string
 }
 
@@ -53,7 +58,7 @@ func open(ctx context.Context, dir, kind, mirror, release string) (*Archive, err
 	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("the archive's keys are missing: apt install debian-archive-keyring (%w)", err)
 	}
-	a := &Archive{dir: dir}
+	a := &Archive{dir: dir, mirror: mirror}
 	lists, debs := filepath.Join(dir, "apt", "lists"), filepath.Join(dir, "debs")
 	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(dir, "apt", "cache", "archives", "partial"), debs} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -151,6 +156,60 @@ func (a *Archive) Fetch(ctx context.Context, pkg, version string) (string, error
 		}
 	}
 	return "", fmt.Errorf("fetch %s %s: apt left no %s", pkg, version, pattern)
+}
+
+// Pinned downloads a build that the archive's index does not list any more, but
+// whose file is still there, unless it is here already. What it must hold says
+// its SHA-256 digest, in hex.
+func (a *Archive) Pinned(ctx context.Context, source, pkg, version, digest string) (string, error) {
+	name := pkg + "_" + version + "_amd64.deb"
+	path := filepath.Join(a.dir, "debs", name)
+	var failed error
+	for _, pool := range []string{"", a.mirror + "/pool/main", a.mirror + "-security/pool/updates/main"} {
+		if pool != "" {
+			if err := download(ctx, pool+"/"+source[:1]+"/"+source+"/"+name, path); err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("fetch %s: %w", name, err)
+		}
+		if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) == digest {
+			return path, nil
+		}
+		failed = errors.Join(failed, fmt.Errorf("%s: its SHA-256 is not %s", name, digest))
+	}
+	return "", fmt.Errorf("fetch %s: %w", name, failed)
+}
+
+func download(ctx context.Context, url, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: %s", url, resp.Status)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = io.Copy(f, io.LimitReader(resp.Body, 1<<30))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("get %s: %w", url, err)
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // Libraries unpacks the libraries that a package needs and the machine lacks,

@@ -29,6 +29,19 @@ var (
 	libgd2 = libraryPair("libgd2", "libgd3", "gd", true, "libgd.so.3")
 )
 
+// gio is GLib's library in three builds. The update as a whole changes a struct
+// of another of GLib's libraries, and has to be refused.
+var gio = func() pair {
+	p := libraryPair("glib2.0", "libglib2.0-0", "gio", false, "libgio-2.0.so.0")
+	p.alone = true
+	p.builds = []build{
+		{"2.74.6-2+deb12u7", "715d4dbc3e324534b5317e2ed2c78f69aa45b6b7b720dc76e7fa8ff2621bff81"},
+		{"2.74.6-2+deb12u8", "42c565b6b7ef6366a943f061160e18f6cf436809dd17381af0f7fe540a0eeb6a"},
+		{"2.74.6-2+deb12u9", "7ff85197685d89e150e342b29a59aab1beee400050ba7da73de81cd999ffee5a"},
+	}
+	return p
+}()
+
 // libraryPair is a pair whose target is the program targets/NAME.c. When the
 // builds differ in an answer of the program, asks is set.
 func libraryPair(source, pkg, name string, asks bool, modules ...string) pair {

@@ -27,17 +27,19 @@ import (
 	"time"
 
 	"hotpatch/test/archive"
+	"hotpatch/test/meter"
 	"hotpatch/test/table"
 	"hotpatch/test/tool"
 )
 
 // pairs are the updates that are put to work.
-var pairs = []pair{haproxy, redis, xz, brotli, libgd2, nginx}
+var pairs = []pair{haproxy, redis, xz, brotli, libgd2, nginx, nginxBefore, gio}
 
 type settings struct {
 	only, tool, cache, mirror, release string
 	json                               bool
 	calm                               time.Duration
+	rounds                             int
 }
 
 func main() {
@@ -49,6 +51,7 @@ func main() {
 	flag.StringVar(&s.release, "release", "bookworm", "the Debian release")
 	flag.BoolVar(&s.json, "json", false, "print one JSON object instead of tables")
 	flag.DurationVar(&s.calm, "calm", 2*time.Second, "how long load runs before and after patching")
+	flag.IntVar(&s.rounds, "rounds", 1, "how `often` the patches go in and out under load")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -88,7 +91,7 @@ func run(ctx context.Context, s settings) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("stopped: %w", ctx.Err())
 		}
-		outcomes = append(outcomes, try(ctx, p, t, a, filepath.Join(dir, p.source), s))
+		outcomes = append(outcomes, try(ctx, p, t, a, filepath.Join(dir, p.name()), s))
 	}
 	return report(outcomes, s.json)
 }
@@ -99,7 +102,7 @@ func choose(only string) ([]pair, error) {
 	}
 	var chosen []pair
 	for name := range strings.SplitSeq(only, ",") {
-		i := slices.IndexFunc(pairs, func(p pair) bool { return p.source == name })
+		i := slices.IndexFunc(pairs, func(p pair) bool { return p.name() == name })
 		if i < 0 {
 			return nil, fmt.Errorf("no pair %q; there are: %s", name, strings.Join(names(), ", "))
 		}
@@ -111,25 +114,34 @@ func choose(only string) ([]pair, error) {
 func names() []string {
 	var out []string
 	for _, p := range pairs {
-		out = append(out, p.source)
+		out = append(out, p.name())
 	}
 	return out
 }
 
-// try runs one pair, for at most two minutes once its packages are here.
+// took is a duration, which a target that only counts does not tell.
+func took(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return d.Round(time.Microsecond).String()
+}
+
+// try runs one pair, for at most two minutes once its packages are here, and a
+// second for each round.
 func try(ctx context.Context, p pair, t tool.Tool, a *archive.Archive, dir string, s settings) *outcome {
 	began := time.Now()
-	trial := &trial{pair: p, tool: t, out: &outcome{Source: p.source}}
+	trial := &trial{pair: p, tool: t, out: &outcome{Source: p.name()}}
 	trial.log = func(format string, args ...any) {
 		if !s.json {
-			fmt.Printf("-- %s: "+format+"\n", append([]any{p.source}, args...)...)
+			fmt.Printf("-- %s: "+format+"\n", append([]any{p.name()}, args...)...)
 		}
 	}
 	err := trial.prepare(ctx, a, dir)
 	if err == nil {
 		trial.log("%s, then %s", trial.out.Baseline, trial.out.Fixed)
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		err = trial.run(ctx, dir, s.calm)
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+time.Duration(s.rounds)*time.Second)
+		err = trial.run(ctx, dir, s)
 		cancel()
 	}
 	if err != nil {
@@ -163,7 +175,7 @@ func report(outcomes []*outcome, asJSON bool) error {
 }
 
 func printTables(outcomes []*outcome) error {
-	var rows, answers [][]string
+	var rows, answers, phases [][]string
 	for _, o := range outcomes {
 		ran := fmt.Sprintf("%d of %d", o.Ran, o.RanOf)
 		if o.RanWhy != "" {
@@ -178,10 +190,20 @@ func printTables(outcomes []*outcome) error {
 			note = "FAILED: " + strings.ReplaceAll(o.Error, "\n", "; ")
 		}
 		rows = append(rows, []string{
-			o.Source, o.Baseline + " → " + o.Fixed,
+			o.Source, strings.TrimSuffix(o.Baseline+" → "+o.Fixed+" → "+o.Later, " → "),
 			fmt.Sprintf("%d + %d", o.Functions.Changed, o.Functions.Added),
 			o.Verdict, o.State, strings.Join(pauses, ", "), fmt.Sprint(o.Requests), fmt.Sprint(o.Failed), ran, note,
 		})
+		for _, p := range o.Phases {
+			rounds := "-"
+			if p.Phase == meter.During {
+				rounds = fmt.Sprint(o.Rounds)
+			}
+			phases = append(phases, []string{
+				o.Source, p.Phase.String(), rounds, fmt.Sprint(p.Requests), fmt.Sprint(p.Failed), fmt.Sprintf("%.0f", p.PerSecond),
+				took(p.P50), took(p.P99), took(p.Longest),
+			})
+		}
 		for i, who := range []string{"baseline", "fixed build", "after apply", "after rollback", "after second apply"} {
 			if i < len(o.Answers) {
 				answers = append(answers, []string{o.Source, who, o.Answers[i]})
@@ -194,5 +216,9 @@ func printTables(outcomes []*outcome) error {
 		return err
 	}
 	fmt.Println()
-	return table.Write(os.Stdout, []string{"source", "who", "answers"}, answers)
+	if err := table.Write(os.Stdout, []string{"source", "who", "answers"}, answers); err != nil {
+		return err
+	}
+	fmt.Println()
+	return table.Write(os.Stdout, []string{"source", "phase", "rounds", "requests", "failed", "per second", "p50", "p99", "longest"}, phases)
 }

@@ -21,6 +21,26 @@ var nginx = pair{
 	start:    startNginx,
 }
 
+// nginxBefore is the update before, which can be patched.
+var nginxBefore = pair{
+	source:   "nginx",
+	packages: []string{"nginx"},
+	modules:  []string{"nginx"},
+	builds: []build{
+		{"1.22.1-9+deb12u8", "b475b51b984b70d4c006f0631d5247fd4e814fbf73d3207139a07b107cad6ffe"},
+		{"1.22.1-9+deb12u9", "4e7b52f8b31f26d77ffb5c427c41e36223e81b047242ecfa8dc1d7f939734885"},
+	},
+	start: func(ctx context.Context, p place) (target, error) {
+		t, err := startNginx(ctx, p)
+		return silent{t}, err
+	},
+}
+
+// silent is a target of which no different answers are known.
+type silent struct{ target }
+
+func (silent) ask(context.Context) (string, error) { return "", nil }
+
 type nginxTarget struct {
 	*daemon
 	http, http2 string // addresses

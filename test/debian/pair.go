@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,26 @@ type pair struct {
 	packages []string // fetched in both versions; the first one's dependencies count
 	modules  []string // base names of the ELF files that the process runs and the update replaces
 	start    func(context.Context, place) (target, error)
+	// builds are those to try where they are not the archive's newest two. A
+	// third one comes as a later update of the process that has the second.
+	builds []build
+	// alone: the update as a whole is refused, because of a module that is not
+	// among these; they are patched by themselves, from files.
+	alone bool
+}
+
+// build is a build of a package that is known by its digest.
+type build struct {
+	version string
+	sha256  string // of the package
+}
+
+// name is the source, with the build where it is not the newest.
+func (p pair) name() string {
+	if n := len(p.builds); n > 0 {
+		return p.source + "-" + p.builds[n-1].version
+	}
+	return p.source
 }
 
 // place is where the files of one build lie.
@@ -64,23 +85,26 @@ type target interface {
 // outcome is the row of a pair. Its JSON names are read by whoever compares
 // runs.
 type outcome struct {
-	Source    string         `json:"source"`
-	Baseline  string         `json:"baseline"`
-	Fixed     string         `json:"fixed"`
-	Verdict   string         `json:"verdict"`
-	Reason    string         `json:"reason,omitempty"`
-	Functions tool.Functions `json:"functions"`
-	State     string         `json:"state"`
-	Level     string         `json:"level,omitempty"`
-	PausesUS  []float64      `json:"pauses_us"` // of each apply and rollback, longest process
-	Requests  int            `json:"requests"`
-	Failed    int            `json:"failed"`
-	Ran       int            `json:"ran"`    // changed and added functions that the load ran in the overlay
-	RanOf     int            `json:"ran_of"` // of so many
-	RanWhy    string         `json:"ran_why,omitempty"`
-	Answers   []string       `json:"answers,omitempty"` // baseline, fixed, after apply, after rollback
-	Seconds   float64        `json:"seconds"`
-	Error     string         `json:"error,omitempty"`
+	Source    string          `json:"source"`
+	Baseline  string          `json:"baseline"`
+	Fixed     string          `json:"fixed"`
+	Verdict   string          `json:"verdict"`
+	Reason    string          `json:"reason,omitempty"`
+	Functions tool.Functions  `json:"functions"`
+	State     string          `json:"state"`
+	Level     string          `json:"level,omitempty"`
+	PausesUS  []float64       `json:"pauses_us"` // of each apply and rollback, longest process
+	Requests  int             `json:"requests"`
+	Failed    int             `json:"failed"`
+	Ran       int             `json:"ran"`    // changed and added functions that the load ran in the overlay
+	RanOf     int             `json:"ran_of"` // of so many
+	RanWhy    string          `json:"ran_why,omitempty"`
+	Answers   []string        `json:"answers,omitempty"` // baseline, fixed, after apply, after rollback
+	Rounds    int             `json:"rounds"`
+	Phases    []meter.Summary `json:"phases,omitempty"`
+	Later     string          `json:"later,omitempty"` // the build that replaced the fixed one in the process
+	Seconds   float64         `json:"seconds"`
+	Error     string          `json:"error,omitempty"`
 }
 
 // trial runs one pair.
@@ -88,25 +112,42 @@ type trial struct {
 	pair
 	tool     tool.Tool
 	old, new place
+	third    place
 	patches  []string // files that build made, one for each changed module
+	later    []string // of the third build
 	out      *outcome
 	log      func(format string, args ...any)
 }
 
 // prepare fetches both builds and unpacks them below dir.
 func (t *trial) prepare(ctx context.Context, a *archive.Archive, dir string) error {
-	var err error
-	if t.out.Baseline, t.out.Fixed, err = a.NewestTwo(ctx, t.packages[0]); err != nil {
-		return err
+	fetch := func(pkg, version string) (string, error) { return a.Fetch(ctx, pkg, version) }
+	if len(t.builds) > 0 {
+		t.out.Baseline, t.out.Fixed = t.builds[0].version, t.builds[1].version
+		if len(t.builds) > 2 {
+			t.out.Later = t.builds[2].version
+		}
+		fetch = func(pkg, version string) (string, error) {
+			i := slices.IndexFunc(t.builds, func(b build) bool { return b.version == version })
+			return a.Pinned(ctx, t.source, pkg, version, t.builds[i].sha256)
+		}
+	} else {
+		var err error
+		if t.out.Baseline, t.out.Fixed, err = a.NewestTwo(ctx, t.packages[0]); err != nil {
+			return err
+		}
 	}
 	deps := filepath.Join(dir, "libraries")
-	for build, version := range map[string]string{"old": t.out.Baseline, "new": t.out.Fixed} {
+	for build, version := range map[string]string{"old": t.out.Baseline, "new": t.out.Fixed, "third": t.out.Later} {
+		if version == "" {
+			continue
+		}
 		p := place{root: filepath.Join(dir, build), scratch: filepath.Join(dir, build+"-scratch")}
 		if err := os.MkdirAll(p.scratch, 0o755); err != nil {
 			return fmt.Errorf("make a folder: %w", err)
 		}
 		for i, pkg := range t.packages {
-			deb, err := a.Fetch(ctx, pkg, version)
+			deb, err := fetch(pkg, version)
 			if err != nil {
 				return err
 			}
@@ -120,11 +161,7 @@ func (t *trial) prepare(ctx context.Context, a *archive.Archive, dir string) err
 			}
 		}
 		p.libraries = archive.LibraryDirs(p.root, deps)
-		if build == "old" {
-			t.old = p
-		} else {
-			t.new = p
-		}
+		*map[string]*place{"old": &t.old, "new": &t.new, "third": &t.third}[build] = p
 	}
 	return nil
 }
@@ -179,9 +216,14 @@ func (t *trial) reference(ctx context.Context, p place) (string, error) {
 }
 
 // run is the whole trial once both builds are there.
-func (t *trial) run(ctx context.Context, dir string, calm time.Duration) error {
+func (t *trial) run(ctx context.Context, dir string, s settings) error {
 	if err := t.build(ctx, dir); err != nil {
 		return err
+	}
+	if t.out.Later != "" {
+		if err := t.buildLater(ctx, dir); err != nil {
+			return err
+		}
 	}
 	want, err := t.reference(ctx, t.new)
 	if err != nil {
@@ -202,8 +244,10 @@ func (t *trial) run(ctx context.Context, dir string, calm time.Duration) error {
 			return fmt.Errorf("both builds answer %q: the experiment shows nothing", had)
 		}
 	}
-	if err := archive.Upgrade(t.old.root, t.new.root); err != nil {
-		return err
+	if !t.alone {
+		if err := archive.Upgrade(t.old.root, t.new.root); err != nil {
+			return err
+		}
 	}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -211,10 +255,11 @@ func (t *trial) run(ctx context.Context, dir string, calm time.Duration) error {
 	m.Enter(meter.Before)
 	done := make(chan error, 1)
 	go func() { done <- target.load(loading, &m) }()
-	err = t.patchAndBack(ctx, target, &m, calm)
+	err = t.patchAndBack(ctx, target, &m, s)
 	stop()
 	loadErr := <-done
-	for _, s := range m.Summarize() {
+	t.out.Phases = m.Summarize()
+	for _, s := range t.out.Phases {
 		t.out.Requests += s.Requests
 		t.out.Failed += s.Failed
 		loadErr = errors.Join(append([]error{loadErr}, s.Errors...)...)
@@ -224,35 +269,98 @@ func (t *trial) run(ctx context.Context, dir string, calm time.Duration) error {
 
 // patchAndBack applies, verifies, rolls back and applies again, while the load
 // goes on.
-func (t *trial) patchAndBack(ctx context.Context, target target, m *meter.Meter, calm time.Duration) error {
+func (t *trial) patchAndBack(ctx context.Context, target target, m *meter.Meter, s settings) error {
 	pids := target.pids()
-	rest(ctx, calm)
+	rest(ctx, s.calm)
 	m.Enter(meter.During)
 	if t.out.Verdict == "refused" {
 		return t.expectRefusal(ctx, pids)
 	}
-	if err := t.apply(ctx, target, pids); err != nil {
-		return err
+	var files []string
+	if t.alone {
+		files = t.patches
 	}
-	if err := t.verify(ctx, pids); err != nil {
-		return err
-	}
-	ps, err := t.tool.Rollback(ctx, pids)
-	if err := t.settle("rollback", ps, err, "rolled-back"); err != nil {
-		return err
-	}
-	if err := t.compare(ctx, target, 0, "rollback"); err != nil {
-		return err
+	for range s.rounds {
+		if err := t.apply(ctx, target, pids, files...); err != nil {
+			return err
+		}
+		if err := t.verify(ctx, pids); err != nil {
+			return err
+		}
+		if err := t.rollback(ctx, target, pids, 0); err != nil {
+			return err
+		}
+		t.out.Rounds++
 	}
 	// The first time from what the host has, now from the files of build: the
 	// result must be the same.
 	if err := t.apply(ctx, target, pids, t.patches...); err != nil {
 		return err
 	}
+	if t.out.Later != "" {
+		if err := t.goFurther(ctx, target, pids); err != nil {
+			return err
+		}
+	}
 	m.Enter(meter.After)
-	rest(ctx, calm)
+	rest(ctx, s.calm)
 	t.countRuns(ctx, pids)
 	return t.verify(ctx, pids)
+}
+
+func (t *trial) rollback(ctx context.Context, target target, pids []int, to int) error {
+	ps, err := t.tool.Rollback(ctx, pids)
+	if err := t.settle("rollback", ps, err, "rolled-back"); err != nil {
+		return err
+	}
+	return t.compare(ctx, target, to, "rollback")
+}
+
+// buildLater makes the patches that lead from the baseline to the third build.
+func (t *trial) buildLater(ctx context.Context, dir string) error {
+	for _, module := range t.modules {
+		older, err := t.old.find(module)
+		if err != nil {
+			return err
+		}
+		newer, err := t.third.find(module)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(dir, module+".later.hotpatch")
+		r, err := t.tool.BuildPatch(ctx, older, newer, file)
+		if err != nil {
+			return err
+		}
+		if len(r.Modules) != 1 || r.Modules[0].Verdict != "patchable" {
+			return fmt.Errorf("the third build of %s: %+v", module, r.Modules)
+		}
+		t.later = append(t.later, file)
+	}
+	return nil
+}
+
+// goFurther replaces the patches by those to the third build, goes back to the
+// ones before, and to the third build again.
+func (t *trial) goFurther(ctx context.Context, target target, pids []int) error {
+	further := func() error {
+		ps, err := t.tool.Apply(ctx, pids, t.later...)
+		if err := t.settle("apply of "+t.out.Later, ps, err, "patched"); err != nil {
+			return err
+		}
+		return t.verify(ctx, pids)
+	}
+	if err := further(); err != nil {
+		return err
+	}
+	if err := t.rollback(ctx, target, pids, 1); err != nil {
+		return err
+	}
+	if err := t.verify(ctx, pids); err != nil {
+		return err
+	}
+	t.patches = t.later // those that are counted
+	return further()
 }
 
 func (t *trial) apply(ctx context.Context, target target, pids []int, files ...string) error {
