@@ -538,12 +538,11 @@ func (t *txn) verify() error {
 
 // verifyText compares all code of a patched module with its file.
 func (t *txn) verifyText(u *unit) error {
-	x, c, err := openText(t.p, &u.mod)
+	f, err := t.p.File(&u.mod)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	for _, ph := range x.f.Progs {
+	for _, ph := range f.Progs {
 		if ph.Type != elf.PT_LOAD || ph.Flags&elf.PF_X == 0 || ph.Filesz > 1<<30 {
 			continue
 		}
@@ -551,7 +550,7 @@ func (t *txn) verifyText(u *unit) error {
 		head := ph.Vaddr % page
 		size := (head + ph.Filesz + page - 1) / page * page
 		want, got := make([]byte, size), make([]byte, size)
-		if _, err := c.ReadAt(want, int64(ph.Off-head)); err != nil && err != io.EOF { // zeros behind the end
+		if _, err := f.ReadAt(want, int64(ph.Off-head)); err != nil && err != io.EOF { // zeros behind the end
 			return fmt.Errorf("read %s: %w", u.mod.Path, err)
 		}
 		a := u.was(ph.Vaddr - head)

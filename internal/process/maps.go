@@ -118,6 +118,7 @@ type Module struct {
 	Maps []Mapping // sorted by address
 	// Text is what lies between its first and last mapping's ends.
 	Span Range
+	file *File // once it is known
 }
 
 // Name is the file's base name.
