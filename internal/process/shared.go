@@ -25,40 +25,25 @@ func (e *SharedError) Error() string {
 }
 
 // Alone makes sure that no other process has the same memory: its threads would
-// execute what is changed without being stopped for it. It waits for those it
-// finds to go, as a child of vfork does with execve, and gives up with a
+// execute what is changed without being stopped for it. Else the error is a
 // *SharedError. A child of vfork that comes later does no harm: the thread that
 // waits for it does not stop (Tracer.Stop) before it has gone. Where the kernel
 // has no kcmp(2), nothing is found.
-func (p *Process) Alone(patience time.Duration) error {
-	pids, err := p.sharers()
-	if err != nil {
-		return err
-	}
-	end := time.Now().Add(patience)
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		pids = slices.DeleteFunc(pids, func(pid int) bool { return !p.sharesMemory(pid) })
-		if len(pids) == 0 {
-			return nil
-		}
-		if time.Now().After(end) {
-			return &SharedError{Pid: p.Pid, Other: pids[0], Name: NameOf(pids[0])}
-		}
-		time.Sleep(wait)
-	}
-}
-
-// sharers are the processes with the same memory.
-func (p *Process) sharers() ([]int, error) {
+func (p *Process) Alone() error {
 	self, err := memoryOf(p.Pid)
 	if err != nil {
-		return nil, fmt.Errorf("look for processes that share memory: %w", gone(err))
+		return fmt.Errorf("look for processes that share memory: %w", gone(err))
 	}
 	pids, err := p.cache.peers.of(self)
 	if err != nil {
-		return nil, fmt.Errorf("look for processes that share memory: %w", err)
+		return fmt.Errorf("look for processes that share memory: %w", err)
 	}
-	return slices.DeleteFunc(pids, func(pid int) bool { return pid == p.Pid || !p.sharesMemory(pid) || p.hasThread(pid) }), nil
+	for _, pid := range pids {
+		if pid != p.Pid && p.sharesMemory(pid) && !p.hasThread(pid) {
+			return &SharedError{Pid: p.Pid, Other: pid, Name: NameOf(pid)}
+		}
+	}
+	return nil
 }
 
 // memory is what processes with the same memory have in common, as long as
