@@ -19,17 +19,18 @@ func TestLargeConstants(t *testing.T) {
 	p := m.patch(t)
 	g := m.start(t)
 	g.want("read 1", "101")
-	before := private(t, g.pid())
+	g.want("find 5", "0")
+	before := ownMemory(t, g.pid())
 	wantState(t, newEngine(t, engine.Options{}).Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
 	g.want("read 1", "1101")
 	g.want("find 5", "1")
-	if grown := private(t, g.pid()) - before; grown > most {
+	if grown := ownMemory(t, g.pid()) - before; grown > most {
 		t.Errorf("the process has %d bytes of its own more, for a table of %d", grown, table)
 	}
 }
 
-// private is how many bytes of a process's memory are its own and no file's.
-func private(t *testing.T, pid int) int {
+// ownMemory is how many bytes of a process's memory are its own and no file's.
+func ownMemory(t *testing.T, pid int) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
