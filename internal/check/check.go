@@ -101,6 +101,7 @@ type checker struct {
 	report     *Report
 	pieces     []piece           // linked
 	links      map[uint64]*link  // 64-bit fields by place in the process
+	islands    map[uint64]bool   // places in the process that 8-bit branches lead over
 	fields     map[uint64]uint64 // of every reference of the overlay: its place, and where it leads
 	code       []moved           // included parts, by fixed address
 	in         map[*part]*moved

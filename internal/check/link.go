@@ -3,12 +3,17 @@ package check
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"sort"
 
 	"hotpatch/internal/module/x86"
 	"hotpatch/internal/patch"
 )
+
+// islandLen is the length of a jmp rel32.
+const islandLen = 5
 
 // piece is a piece of the overlay in its place in the process.
 type piece struct {
@@ -26,7 +31,7 @@ type link struct {
 // link puts the overlay into its place and applies the fixups.
 func (c *checker) link() bool {
 	c.at("overlay", 0)
-	c.links, c.fields = make(map[uint64]*link), make(map[uint64]uint64)
+	c.links, c.fields, c.islands = make(map[uint64]*link), make(map[uint64]uint64), make(map[uint64]bool)
 	for i := range c.patch.Pieces {
 		p := &c.patch.Pieces[i]
 		a := uint64(p.Addr)
@@ -211,22 +216,49 @@ func (c *checker) follow(m *moved) {
 			}
 			continue
 		}
+		at := m.to + overlayBias + uint64(in.off)
 		lo, hi := in.DispOff, in.DispOff+in.DispLen
 		moved, err := x86.Decode(b)
-		if err != nil || !slices.Equal(a[:lo], b[:lo]) || !slices.Equal(a[hi:], b[hi:]) || moved.Len != in.Len || in.DispLen != 4 {
+		field := at + uint64(lo)
+		switch {
+		case in.DispLen == 1 && slices.Equal(a, b):
+			// It may lead over an island, a jmp rel32 beside the code.
+			at = in.Target(at)
+			if moved, err = c.island(at); err != nil {
+				c.fault(Branch, "an 8-bit branch leads to %#x of the overlay: %v", at-overlayBias, err)
+				continue
+			}
+			field = at + uint64(moved.DispOff)
+		case err != nil || !slices.Equal(a[:lo], b[:lo]) || !slices.Equal(a[hi:], b[hi:]) || moved.Len != in.Len || in.DispLen != 4:
 			c.fault(Bytes, "% x instead of % x", b, a)
 			continue
 		}
-		at := m.to + overlayBias + uint64(in.off)
 		to := moved.Target(at)
-		c.fields[at+uint64(lo)] = to
+		c.fields[field] = to
 		r := c.fixed.refOf(in, t)
-		c.heldField(at+uint64(lo), to, r.use == address)
+		c.heldField(field, to, r.use == address)
 		if c.settle(c.leads(t, to, r.use, uint64(r.size), p)) {
 			c.report.Proved.References++
 		}
 	}
 	c.ends(m, list)
+}
+
+// island reads the jmp rel32 at an address of the overlay that is no code of
+// the fixed build.
+func (c *checker) island(a uint64) (x86.Inst, error) {
+	in, err := x86.Decode(c.overlay(a, islandLen))
+	if err != nil || in.Kind != x86.Jmp || in.Len != islandLen {
+		return in, errors.New("no jump is there")
+	}
+	for i := range c.code {
+		m := &c.code[i]
+		if start := m.to + overlayBias; a < start+m.part.end-m.part.start && start < a+islandLen {
+			return in, fmt.Errorf("it belongs to %v", m.part)
+		}
+	}
+	c.islands[a] = true
+	return in, nil
 }
 
 // heldField makes sure that a field that leads to a new variable, or takes the
@@ -265,7 +297,7 @@ func (c *checker) ends(m *moved, list []instruction) {
 }
 
 // padding makes sure that all executable bytes are code of the patch, its
-// linkage stubs, or int3.
+// islands and linkage stubs, or int3.
 func (c *checker) padding() {
 	for i := range c.pieces {
 		s := &c.pieces[i]
@@ -289,6 +321,9 @@ func (c *checker) padding() {
 			}
 			c.at("overlay", s.start+uint64(o)-overlayBias)
 			n := c.stubLen(s, o)
+			if c.islands[s.start+uint64(o)] {
+				n = islandLen
+			}
 			if n == 0 {
 				c.fault(Padding, "an executable byte %#02x that belongs to no code", s.bytes[o])
 				break

@@ -220,11 +220,6 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.refuse(IndirectJump, n.Name, "a computed jump whose table was not found")
 	}
 	c.judgeTables(n)
-	for i := range n.Refs {
-		if r := &n.Refs[i]; r.FieldLen == 1 {
-			c.refuse(ShortBranch, n.Name, "an 8-bit branch at %v leaves the function", r.At)
-		}
-	}
 	c.judgeLabels(n, c.New)
 	if o == nil {
 		return

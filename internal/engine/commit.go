@@ -169,7 +169,7 @@ func (t *txn) change(what change) error {
 			}
 			return c.blockers()
 		}
-		time.Sleep(wait)
+		t.sleep(wait)
 	}
 }
 

@@ -49,7 +49,7 @@ func die(step string) {
 	if err != nil {
 		panic(err)
 	}
-	r := e.one(req, req.Pids[0], map[string]*patch.Patch{})
+	r := e.one(req, req.Pids[0])
 	fmt.Printf("%+v\n", r)
 	os.Exit(0)
 }

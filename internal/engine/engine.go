@@ -118,6 +118,7 @@ func (r *Reason) Error() string {
 // Result is what became of one process.
 type Result struct {
 	process.ID
+	Program   string     `json:"program,omitempty"` // its path
 	State     State      `json:"state"`
 	Patches   []patch.ID `json:"patches,omitempty"`
 	Functions int        `json:"functions,omitempty"` // steered

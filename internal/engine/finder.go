@@ -46,8 +46,8 @@ const (
 // findFinder looks for the function to steer.
 func findFinder(p *process.Process, mods []loaded) (*loaded, elf.Symbol) {
 	for i := range mods {
-		for _, s := range mods[i].symbols(p) {
-			if s.Name == finderName && s.Section != elf.SHN_UNDEF && elf.ST_TYPE(s.Info) == elf.STT_FUNC {
+		for _, s := range mods[i].named(p, finderName) {
+			if s.Section != elf.SHN_UNDEF && elf.ST_TYPE(s.Info) == elf.STT_FUNC {
 				return &mods[i], s
 			}
 		}
@@ -62,13 +62,12 @@ func makeFinder(p *process.Process, m *loaded, sym elf.Symbol, place process.Add
 		return &Reason{Code: EntryChanged, Function: finderName, Module: m.Name(), Detail: detail}
 	}
 	body, mem := make([]byte, min(sym.Size, 4096)), make([]byte, min(sym.Size, 4096))
-	t, c, err := openText(p, m.Module)
+	file, err := p.File(m.Module)
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
 	entry := m.Bias + process.Addr(sym.Value)
-	if err := t.readAddr(sym.Value, body); err != nil {
+	if err := file.ReadAddr(module.Addr(sym.Value), body); err != nil {
 		return nil, err
 	}
 	if err := p.Read(entry, mem); err != nil {
@@ -108,8 +107,6 @@ func makeFinder(p *process.Process, m *loaded, sym elf.Symbol, place process.Add
 	}
 	return f, nil
 }
-
-func (t *text) readAddr(a uint64, b []byte) error { return t.read(module.Addr(a), b) }
 
 // finderCode is the lookup: pc in rdi, struct dl_find_object * in rsi (dlfcn.h:
 // flags, map_start, map_end, link_map, eh_frame; 8 bytes each). The table ends

@@ -17,8 +17,6 @@ type loaded struct {
 	*process.Module
 	linkMap process.Addr // struct link_map, 0 when not known
 	spaces  map[int]int  // the namespaces (dlmopen(3)) that it is in: its rank in the order of search
-	file    *elf.File
-	syms    []elf.Symbol
 }
 
 // linked returns the modules in search order. The order is that of the dynamic
@@ -89,13 +87,12 @@ func deletedIf(gone bool) string {
 // each namespace, as glibc 2.35 and newer chains them. Whatever is odd in the
 // process's memory ends the walk.
 func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
-	f, c, err := openText(p, exe)
+	f, err := p.File(exe)
 	if err != nil {
 		return
 	}
-	defer c.Close()
 	var debug uint64
-	for _, ph := range f.f.Progs {
+	for _, ph := range f.Progs {
 		if ph.Type != elf.PT_DYNAMIC {
 			continue
 		}
@@ -142,20 +139,16 @@ func linkMap(p *process.Process, entry process.Addr, space int, out []loaded) {
 	}
 }
 
-// symbols reads the dynamic symbols once.
-func (l *loaded) symbols(p *process.Process) []elf.Symbol {
-	if l.file != nil || l.Path == "[vdso]" {
-		return l.syms
-	}
-	t, c, err := openText(p, l.Module)
-	if err != nil {
-		l.file = &elf.File{}
+// named are the module's dynamic symbols of a name.
+func (l *loaded) named(p *process.Process, name string) []elf.Symbol {
+	if l.Path == "[vdso]" {
 		return nil
 	}
-	defer c.Close()
-	l.file = t.f
-	l.syms, _ = t.f.DynamicSymbols()
-	return l.syms
+	f, err := p.File(l.Module)
+	if err != nil {
+		return nil
+	}
+	return f.Named(name)
 }
 
 const sttIfunc = 10 // STT_GNU_IFUNC
@@ -164,8 +157,8 @@ const sttIfunc = 10 // STT_GNU_IFUNC
 func resolve(p *process.Process, mods []loaded, im patch.Import) (process.Addr, error) {
 	for i := range mods {
 		m := &mods[i]
-		for _, s := range m.symbols(p) {
-			if s.Name != im.Name || s.Section == elf.SHN_UNDEF {
+		for _, s := range m.named(p, im.Name) {
+			if s.Section == elf.SHN_UNDEF {
 				continue
 			}
 			if b := elf.ST_BIND(s.Info); b != elf.STB_GLOBAL && b != elf.STB_WEAK && b != elf.STB_LOOS {
@@ -201,13 +194,11 @@ func boundSlot(p *process.Process, mods []loaded, def *loaded, name string) (pro
 		if m.Path == "[vdso]" {
 			continue
 		}
-		t, c, err := openText(p, m.Module)
+		f, err := p.File(m.Module)
 		if err != nil {
 			continue
 		}
-		slots := slotsOf(t.f, m.symbols(p), name)
-		c.Close()
-		for _, s := range slots {
+		for _, s := range slotsOf(f, name) {
 			v, err := p.Word(m.Bias + process.Addr(s))
 			if err != nil {
 				continue
@@ -223,8 +214,9 @@ func boundSlot(p *process.Process, mods []loaded, def *loaded, name string) (pro
 }
 
 // slotsOf lists the GOT slots of a symbol. Elf64_Rela: offset 8, info 8, addend 8.
-func slotsOf(f *elf.File, syms []elf.Symbol, name string) []uint64 {
+func slotsOf(f *process.File, name string) []uint64 {
 	var out []uint64
+	syms := f.Dynamic()
 	for _, s := range f.Sections {
 		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
 			continue

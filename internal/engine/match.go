@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"os"
 
 	"hotpatch/internal/module"
 	"hotpatch/internal/module/x86"
@@ -53,49 +52,21 @@ func match(p *process.Process, mods []process.Module, loaded []loaded, pt *patch
 	return nil, &Reason{Code: NoModule, Module: pt.Module, Detail: detail}
 }
 
-// text is the code of a mapped module as it is in its file.
-type text struct{ f *elf.File }
-
-func openText(p *process.Process, m *process.Module) (*text, *os.File, error) {
-	f, err := p.OpenMapped(m.Maps[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	e, err := elf.NewFile(f)
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("read module %s: %w", m.Path, err)
-	}
-	return &text{e}, f, nil
-}
-
-// read fills b with the file's bytes for an image address.
-func (t *text) read(a module.Addr, b []byte) error {
-	for _, ph := range t.f.Progs {
-		if off := uint64(a) - ph.Vaddr; ph.Type == elf.PT_LOAD && uint64(a) >= ph.Vaddr && off < ph.Filesz && ph.Filesz-off >= uint64(len(b)) {
-			_, err := ph.ReadAt(b, int64(off))
-			return err
-		}
-	}
-	return fmt.Errorf("read %d bytes at %v: not in the file", len(b), a)
-}
-
 // checkOld proves that the functions to be changed are, in memory and as a
 // whole, what the baseline's file says; what a replaced patch changed apart.
 func checkOld(p *process.Process, u *unit) error {
-	t, c, err := openText(p, &u.mod)
+	f, err := p.File(&u.mod)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := trueFile(t, u.patch); err != nil {
+	if err := trueFile(f, u.patch); err != nil {
 		return err
 	}
 	for i := range u.patch.Old {
 		o := &u.patch.Old[i]
 		for _, r := range o.Ranges {
 			mem, file := make([]byte, r.Len()), make([]byte, r.Len())
-			if err := t.read(r.Start, file); err != nil {
+			if err := f.ReadAddr(r.Start, file); err != nil {
 				return err
 			}
 			if err := p.Read(u.was(uint64(r.Start)), mem); err != nil {
@@ -113,7 +84,7 @@ func checkOld(p *process.Process, u *unit) error {
 }
 
 // trueFile makes sure that a file holds the functions that a patch replaces.
-func trueFile(t *text, pt *patch.Patch) error {
+func trueFile(f *process.File, pt *patch.Patch) error {
 	for i := range pt.Old {
 		o := &pt.Old[i]
 		bad := func(what string) error {
@@ -125,7 +96,7 @@ func trueFile(t *text, pt *patch.Patch) error {
 				return bad("range")
 			}
 			file := make([]byte, r.Len())
-			if err := t.read(r.Start, file); err != nil {
+			if err := f.ReadAddr(r.Start, file); err != nil {
 				return bad(err.Error())
 			}
 			h.Write(file)
@@ -155,23 +126,22 @@ func switchesStacks(p *process.Process, maps []process.Mapping, mods []process.M
 	var user string
 	var start process.Addr
 	for i := range mods {
-		t, c, err := openText(p, &mods[i])
+		f, err := p.File(&mods[i])
 		if err != nil {
 			continue
 		}
-		syms, _ := t.f.DynamicSymbols()
-		c.Close()
-		for _, s := range syms {
-			undefined := s.Section == elf.SHN_UNDEF
-			switch s.Name {
-			case "makecontext", "swapcontext", "setcontext":
-				if undefined {
-					user = s.Name + " in " + mods[i].Name()
-				} else if s.Name == "makecontext" {
+		for _, name := range []string{"jump_fcontext", "ontop_fcontext", "make_fcontext", "coro_transfer", "co_switch"} {
+			if f.Named(name) != nil {
+				return name + " in " + mods[i].Name()
+			}
+		}
+		for _, name := range []string{"makecontext", "swapcontext", "setcontext"} {
+			for _, s := range f.Named(name) {
+				if s.Section == elf.SHN_UNDEF {
+					user = name + " in " + mods[i].Name()
+				} else if name == "makecontext" {
 					start = contextStart(p, mods[i].Bias+process.Addr(s.Value), s.Size)
 				}
-			case "jump_fcontext", "ontop_fcontext", "make_fcontext", "coro_transfer", "co_switch":
-				return s.Name + " in " + mods[i].Name()
 			}
 		}
 	}

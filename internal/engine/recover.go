@@ -248,7 +248,7 @@ func (t *txn) recover() (err error) {
 	if t.rec.Phase == Done || t.rec.Phase == "" {
 		return nil
 	}
-	t.report(Event{Pid: t.p.Pid, State: "recover " + string(t.rec.Phase)})
+	t.tell("recover " + string(t.rec.Phase))
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return err
 	}
@@ -492,8 +492,10 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 // Verify compares what is in a process with the record, the patches and the
 // files of the modules: state Verified, Tampered with the place named, or
 // Already when there is nothing in it.
-func (e *Engine) Verify(pid int) (res Result) {
-	t, end, err := e.begin(pid, &res)
+func (e *Engine) Verify(pid int) Result { return e.verifyOf(process.ID{Pid: pid}) }
+
+func (e *Engine) verifyOf(id process.ID) (res Result) {
+	t, end, err := e.begin(id, &res)
 	if err == nil {
 		defer end()
 		err = t.verify()
@@ -538,12 +540,11 @@ func (t *txn) verify() error {
 
 // verifyText compares all code of a patched module with its file.
 func (t *txn) verifyText(u *unit) error {
-	x, c, err := openText(t.p, &u.mod)
+	f, err := t.p.File(&u.mod)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	for _, ph := range x.f.Progs {
+	for _, ph := range f.Progs {
 		if ph.Type != elf.PT_LOAD || ph.Flags&elf.PF_X == 0 || ph.Filesz > 1<<30 {
 			continue
 		}
@@ -551,7 +552,7 @@ func (t *txn) verifyText(u *unit) error {
 		head := ph.Vaddr % page
 		size := (head + ph.Filesz + page - 1) / page * page
 		want, got := make([]byte, size), make([]byte, size)
-		if _, err := c.ReadAt(want, int64(ph.Off-head)); err != nil && err != io.EOF { // zeros behind the end
+		if _, err := f.ReadAt(want, int64(ph.Off-head)); err != nil && err != io.EOF { // zeros behind the end
 			return fmt.Errorf("read %s: %w", u.mod.Path, err)
 		}
 		a := u.was(ph.Vaddr - head)
@@ -579,7 +580,7 @@ func (t *txn) verifyText(u *unit) error {
 // looks whether threads have left old code.
 func (e *Engine) Status(pid int) (*Record, error) {
 	var res Result
-	t, end, err := e.begin(pid, &res)
+	t, end, err := e.begin(process.ID{Pid: pid}, &res)
 	if err != nil {
 		var locked *Reason
 		if errors.As(err, &locked) && locked.Code == Locked {

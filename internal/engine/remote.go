@@ -71,8 +71,12 @@ func (c *remoteCall) done(maps []process.Mapping) bool {
 // thread is sent, which holds it for the shortest time; where that does not
 // do, or fails, it is borrowed, which tells why.
 func (t *txn) remote(calls []remoteCall) error {
+	sent := true
 	for i := range calls {
-		sent, err := t.send(&calls[i])
+		var err error
+		if sent { // else it is in a call that cannot be interrupted so
+			sent, err = t.send(&calls[i])
+		}
 		if err == nil && !sent {
 			err = t.borrow(&calls[i])
 		}
@@ -105,7 +109,7 @@ func (t *txn) send(c *remoteCall) (made bool, err error) {
 	}
 	end := time.Now().Add(t.opts.Deadline)
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		time.Sleep(wait)
+		t.sleep(wait)
 		maps, err := t.p.Maps()
 		if err != nil {
 			return false, err
@@ -204,7 +208,7 @@ func (t *txn) borrowed(fn func(process.Call) error) error {
 			return process.ErrExited
 		}
 		last = err
-		time.Sleep(time.Duration(try) * time.Millisecond)
+		t.sleep(time.Duration(try) * time.Millisecond)
 	}
 	return &Reason{Code: NoThread, Detail: last.Error()}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hotpatch/internal/module"
 	"hotpatch/internal/process"
 )
 
@@ -111,26 +112,24 @@ func (t *txn) restoreBodies() error {
 		if !u.rec.Retired {
 			continue
 		}
-		x, c, err := openText(t.p, &u.mod)
+		f, err := t.p.File(&u.mod)
 		if err != nil {
 			return err
 		}
-		err = t.restoreFrom(x, u)
-		c.Close()
-		if err != nil {
+		if err := t.restoreFrom(f, u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *txn) restoreFrom(x *text, u *unit) error {
-	if err := trueFile(x, u.patch); err != nil {
+func (t *txn) restoreFrom(f *process.File, u *unit) error {
+	if err := trueFile(f, u.patch); err != nil {
 		return err
 	}
 	for _, r := range u.bodies() {
 		b := make([]byte, r.End-r.Start)
-		if err := x.readAddr(uint64(r.Start-u.mod.Bias), b); err != nil {
+		if err := f.ReadAddr(module.Addr(r.Start-u.mod.Bias), b); err != nil {
 			return err
 		}
 		if err := t.put(r.Start, b); err != nil {

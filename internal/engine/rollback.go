@@ -8,19 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
 )
 
 // Remove takes patches out of a process, all when ids is empty: the entries get
 // the baseline's bytes back. What bytes those are says the record, never the
 // process.
-func (e *Engine) Remove(pid int, ids []patch.ID) Result { return e.takeOut(pid, ids, false) }
+func (e *Engine) Remove(pid int, ids []patch.ID) Result {
+	return e.takeOut(process.ID{Pid: pid}, ids, false)
+}
 
 // Revert is Remove for the last step alone: where a patch replaced an earlier
 // one, that one comes back.
-func (e *Engine) Revert(pid int, ids []patch.ID) Result { return e.takeOut(pid, ids, true) }
+func (e *Engine) Revert(pid int, ids []patch.ID) Result {
+	return e.takeOut(process.ID{Pid: pid}, ids, true)
+}
 
-func (e *Engine) takeOut(pid int, ids []patch.ID, oneStep bool) (res Result) {
-	t, end, err := e.begin(pid, &res)
+func (e *Engine) takeOut(id process.ID, ids []patch.ID, oneStep bool) (res Result) {
+	t, end, err := e.begin(id, &res)
 	if err == nil {
 		defer end()
 		err = t.again(func() error { return t.remove(ids, oneStep) })

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,11 @@ import (
 const DefaultStore = "/run/hotpatch"
 
 // Store is the host's record of patches in processes.
-type Store struct{ dir string }
+type Store struct {
+	dir     string
+	mu      sync.Mutex
+	patches map[patch.ID]*patch.Patch // that are in it, as they were read
+}
 
 // Phase is how far a transaction has come, in a record.
 type Phase string
@@ -124,7 +129,7 @@ func OpenStore(dir string) (*Store, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
 		return nil, fmt.Errorf("open store %s: it must be a directory of our own that nobody else can enter", dir)
 	}
-	return &Store{dir: dir}, nil
+	return &Store{dir: dir, patches: make(map[patch.ID]*patch.Patch)}, nil
 }
 
 // Lock keeps other transactions away from a process, and from its record. A
@@ -173,7 +178,8 @@ func (s *Store) Load(id process.ID) (*Record, error) {
 	return r, nil
 }
 
-// Save writes a record so that it is there, whole, after it returns.
+// Save writes a record so that it is there, whole, after it returns, whatever
+// becomes of this program. It need not outlast the machine: no process does.
 func (s *Store) Save(r *Record) error {
 	r.Time = time.Now().UTC()
 	b, err := json.MarshalIndent(r, "", "\t")
@@ -189,20 +195,12 @@ func (s *Store) write(name string, b []byte) error {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
 		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
@@ -226,7 +224,7 @@ func (s *Store) PatchFile(id patch.ID) string {
 
 // SavePatch keeps a copy of a patch, to verify and to undo it later.
 func (s *Store) SavePatch(p *patch.Patch) error {
-	if _, err := os.Stat(s.PatchFile(p.ID)); err == nil {
+	if _, err := s.Patch(p.ID); err == nil {
 		return nil
 	}
 	c := *p
@@ -240,8 +238,14 @@ func (s *Store) SavePatch(p *patch.Patch) error {
 	return s.write(s.PatchFile(p.ID), b)
 }
 
-// Patch reads a patch that was saved.
+// Patch reads a patch that was saved. It must not be changed.
 func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
+	const most = 64 // that are kept
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.patches[id]; p != nil {
+		return p, nil
+	}
 	p, err := patch.Open(s.PatchFile(id))
 	if err != nil {
 		return nil, err
@@ -249,6 +253,10 @@ func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
 	if p.ID != id {
 		return nil, fmt.Errorf("read patch %s: the file is patch %s", id.Short(), p.ID.Short())
 	}
+	if len(s.patches) >= most {
+		clear(s.patches)
+	}
+	s.patches[id] = p
 	return p, nil
 }
 

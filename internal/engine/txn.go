@@ -3,28 +3,31 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
 
-// Engine changes processes, one after the other.
+// Engine changes processes. Several transactions may be under way, each in its
+// goroutine: one has its turn, and the others wait or sleep.
 type Engine struct {
 	opts   Options
 	store  *Store
 	cache  *process.Cache
 	report func(Event)
 
-	inFiles bool // tests have code mapped as where anonymous memory for it is forbidden
-}
+	turn  sync.Mutex
+	files map[string]*patch.Patch // by name
+	heap  uint64                  // bytes; beyond it garbage is collected
+	crowd bool                    // too many processes to keep out of the way of each
 
-// Event tells how a transaction goes on.
-type Event struct {
-	Pid   int    `json:"pid"`
-	State string `json:"state"` // the step that begins
+	inFiles bool // tests have code mapped as where anonymous memory for it is forbidden
 }
 
 // New opens the store. report may be nil.
@@ -37,7 +40,7 @@ func New(opts Options, report func(Event)) (*Engine, error) {
 	if report == nil {
 		report = func(Event) {}
 	}
-	return &Engine{opts: opts, store: s, cache: process.NewCache(), report: report}, nil
+	return &Engine{opts: opts, store: s, cache: process.NewCache(), report: report, files: make(map[string]*patch.Patch)}, nil
 }
 
 // Store is the host's record.
@@ -74,7 +77,7 @@ type step struct {
 // undone in reverse order.
 func (t *txn) run(steps []step) error {
 	for i, s := range steps {
-		t.report(Event{Pid: t.p.Pid, State: s.name})
+		t.tell(s.name)
 		err := s.do()
 		if err == nil {
 			continue
@@ -84,7 +87,7 @@ func (t *txn) run(steps []step) error {
 			if steps[i].undo == nil {
 				continue
 			}
-			t.report(Event{Pid: t.p.Pid, State: "undo " + steps[i].name})
+			t.tell("undo " + steps[i].name)
 			if e := steps[i].undo(); e != nil && !errors.Is(e, process.ErrExited) {
 				return errors.Join(err, fmt.Errorf("undo %s: %w", steps[i].name, e))
 			}
@@ -96,23 +99,35 @@ func (t *txn) run(steps []step) error {
 
 // begin opens the process, takes its lock, reads its record and finishes what
 // an earlier run left.
-func (e *Engine) begin(pid int, res *Result) (*txn, func(), error) {
-	res.Pid = pid
-	p, err := process.Open(pid, e.cache)
+func (e *Engine) begin(id process.ID, res *Result) (t *txn, end func(), err error) {
+	res.ID = id
+	e.turn.Lock()
+	defer func() {
+		if err != nil {
+			e.turn.Unlock()
+		}
+	}()
+	p, err := process.Open(id.Pid, e.cache)
 	if err != nil {
 		return nil, nil, err
 	}
+	if id.Start != 0 && p.Start != id.Start {
+		p.Close()
+		return nil, nil, process.ErrExited
+	}
 	res.ID = p.ID
-	p.KeepOff()
+	if !e.crowd {
+		p.KeepOff()
+	}
 	unlock, err := e.store.Lock(p.ID)
 	if err != nil {
 		p.Close()
 		return nil, nil, err
 	}
-	end := func() { unlock(); p.Close() }
-	t := &txn{Engine: e, p: p, res: res}
+	t = &txn{Engine: e, p: p, res: res}
 	if err = t.survey(); err == nil {
 		if err = t.load(); err == nil {
+			res.Program = t.rec.Program
 			err = t.recover()
 		}
 		if err == nil {
@@ -120,10 +135,30 @@ func (e *Engine) begin(pid int, res *Result) (*txn, func(), error) {
 		}
 	}
 	if err != nil {
-		end()
+		unlock()
+		p.Close()
 		return nil, nil, err
 	}
-	return t, end, nil
+	return t, func() { unlock(); p.Close(); e.tidy(); e.turn.Unlock() }, nil
+}
+
+// sleep lets other transactions go on meanwhile.
+func (e *Engine) sleep(d time.Duration) {
+	e.tidy()
+	e.turn.Unlock()
+	time.Sleep(d)
+	e.turn.Lock()
+}
+
+// tidy collects garbage while nothing is held, where nobody else does.
+func (e *Engine) tidy() {
+	const room = 32 << 20 // bytes
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	if metrics.Read(s); s[0].Value.Uint64() > max(room, e.heap) {
+		runtime.GC()
+		metrics.Read(s)
+		e.heap = s[0].Value.Uint64() + room
+	}
 }
 
 // survey reads what is mapped.
@@ -144,8 +179,12 @@ func (t *txn) order() []loaded {
 }
 
 // Apply puts patches into a process, all or none.
-func (e *Engine) Apply(pid int, patches []*patch.Patch) (res Result) {
-	t, end, err := e.begin(pid, &res)
+func (e *Engine) Apply(pid int, patches []*patch.Patch) Result {
+	return e.applyTo(process.ID{Pid: pid}, patches)
+}
+
+func (e *Engine) applyTo(id process.ID, patches []*patch.Patch) (res Result) {
+	t, end, err := e.begin(id, &res)
 	if err == nil {
 		defer end()
 		err = t.again(func() error { return t.apply(patches) })
@@ -218,7 +257,7 @@ func (t *txn) exchange() error {
 	}
 	t.res.Verified = true
 	if len(t.going) > 0 {
-		t.report(Event{Pid: t.p.Pid, State: "clear out"})
+		t.tell("clear out")
 	}
 	return errors.Join(t.harden(), t.clearOut(t.res.Level == Strict))
 }
@@ -274,7 +313,7 @@ func (t *txn) spread() error {
 
 // match finds the modules of what comes, and which patches it replaces.
 func (t *txn) match() (err error) {
-	if err := t.p.Alone(t.opts.Deadline); err != nil {
+	if err := t.alone(); err != nil {
 		return err
 	}
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
@@ -307,6 +346,19 @@ func (t *txn) match() (err error) {
 		}
 	}
 	return nil
+}
+
+// alone waits for processes that share the memory to go, as a child of vfork
+// does with execve.
+func (t *txn) alone() error {
+	end := time.Now().Add(t.opts.Deadline)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		err := t.p.Alone()
+		if !errors.As(err, new(*process.SharedError)) || time.Now().After(end) {
+			return err
+		}
+		t.sleep(wait)
+	}
 }
 
 // staying are the patches on record that the transaction leaves alone.

@@ -12,9 +12,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"hotpatch/internal/patch"
@@ -24,7 +26,11 @@ import (
 // The tracing is done by a worker, a process of its own: the same program, in
 // its own session, out of reach of the terminal's signals and of the OOM
 // killer. When the command that started it dies, it finishes or undoes what it
-// began in the process at hand and leaves the others alone.
+// began in the processes at hand and leaves the others alone.
+//
+// A few processes are served one after the other, out of the way of each. Where
+// there are more, there is a worker for each processor, and each has several
+// transactions under way: one goes on while others wait for their processes.
 
 // Op is what a worker is to do.
 type Op string
@@ -43,7 +49,8 @@ type Request struct {
 	Pids    []Target   `json:"pids"`
 	IDs     []patch.ID `json:"ids,omitempty"` // to remove; none means all
 	Options Options    `json:"options"`
-	CPUs    []int      `json:"cpus,omitempty"` // that the worker may use; none: as it was started
+	CPUs    []int      `json:"cpus,omitempty"`  // that the worker may use; none: as it was started
+	Crowd   bool       `json:"crowd,omitempty"` // too many to keep out of the way of each
 }
 
 // Target is a process and the patch files to apply to it, one transaction.
@@ -55,10 +62,17 @@ type Target struct {
 
 // message is one line that a worker writes.
 type message struct {
-	Event  *Event  `json:"event,omitempty"`
-	Result *Result `json:"result,omitempty"`
-	Error  string  `json:"error,omitempty"`
+	Index int    `json:"index"` // of the target whose result it is
+	Event *Event `json:"event,omitempty"`
+	Error string `json:"error,omitempty"`
 }
+
+// How processes are shared out.
+const (
+	few      = 8  // are served one after the other
+	perCrew  = 64 // for so many another worker is worth its start
+	underWay = 32 // transactions in one worker
+)
 
 // RunWorker is the whole of the worker: it reads a Request from in and writes
 // events and results to out, one JSON document a line.
@@ -74,14 +88,17 @@ func RunWorker(in io.Reader, out io.Writer) error {
 		return fmt.Errorf("read request: %w", err)
 	}
 	process.RunOn(req.CPUs)
-	rehearse(req.Pids)
+	rehearse(req)
 	var alone atomic.Bool // nobody reads any more
 	go func() {
 		_, _ = io.Copy(io.Discard, in)
 		alone.Store(true)
 	}()
 	enc := json.NewEncoder(out)
+	var saying sync.Mutex
 	say := func(m message) {
+		saying.Lock()
+		defer saying.Unlock()
 		if enc.Encode(m) != nil {
 			alone.Store(true)
 		}
@@ -91,21 +108,36 @@ func RunWorker(in io.Reader, out io.Writer) error {
 		say(message{Error: err.Error()})
 		return err
 	}
-	patches := map[string]*patch.Patch{}
-	for _, tg := range req.Pids {
-		if alone.Load() {
-			return errors.New("the command that asked is gone")
-		}
-		r := e.one(req, tg, patches)
-		say(message{Result: &r})
+	defer process.Calm()() // Engine.tidy sees to it
+	atOnce := 1
+	if e.crowd = req.Crowd; e.crowd {
+		atOnce = underWay
+	}
+	var next atomic.Int64
+	var crew sync.WaitGroup
+	for range min(atOnce, len(req.Pids)) {
+		crew.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(req.Pids) || alone.Load() {
+					return
+				}
+				r := e.one(req, req.Pids[i])
+				say(message{Index: i, Event: &Event{ID: r.ID, Program: r.Program, Patches: r.Patches, State: string(r.State), Result: &r}})
+			}
+		})
+	}
+	crew.Wait()
+	if alone.Load() {
+		return errors.New("the command that asked is gone")
 	}
 	return nil
 }
 
 // rehearse does so out of the way of the process that comes first.
-func rehearse(targets []Target) {
-	if len(targets) > 0 {
-		if p, err := process.Open(targets[0].Pid, nil); err == nil {
+func rehearse(req Request) {
+	if len(req.Pids) > 0 && !req.Crowd {
+		if p, err := process.Open(req.Pids[0].Pid, nil); err == nil {
 			p.KeepOff()
 			defer p.Close()
 		}
@@ -114,45 +146,44 @@ func rehearse(targets []Target) {
 }
 
 // one serves one target.
-func (e *Engine) one(req Request, tg Target, patches map[string]*patch.Patch) Result {
-	res := Result{ID: process.ID{Pid: tg.Pid, Start: tg.Start}}
-	if tg.Start != 0 {
-		p, err := process.Open(tg.Pid, nil)
-		if err == nil {
-			if p.Start != tg.Start {
-				err = process.ErrExited
-			}
-			p.Close()
-		}
-		if err != nil {
-			res.fail(err)
-			return res
-		}
-	}
+func (e *Engine) one(req Request, tg Target) Result {
+	id := process.ID{Pid: tg.Pid, Start: tg.Start}
 	switch req.Op {
 	case OpApply:
-		var list []*patch.Patch
-		for _, name := range tg.Patches {
-			if patches[name] == nil {
-				p, err := patch.Open(name)
-				if err != nil {
-					res.fail(&Reason{Code: BadPatch, Detail: err.Error()})
-					return res
-				}
-				patches[name] = p
-			}
-			list = append(list, patches[name])
+		list, err := e.patchFiles(tg.Patches)
+		if err != nil {
+			res := Result{ID: id}
+			res.fail(&Reason{Code: BadPatch, Detail: err.Error()})
+			return res
 		}
-		return e.Apply(tg.Pid, list)
+		return e.applyTo(id, list)
 	case OpRemove:
-		return e.Remove(tg.Pid, req.IDs)
+		return e.takeOut(id, req.IDs, false)
 	case OpRevert:
-		return e.Revert(tg.Pid, req.IDs)
+		return e.takeOut(id, req.IDs, true)
 	case OpVerify:
-		return e.Verify(tg.Pid)
+		return e.verifyOf(id)
 	}
+	res := Result{ID: id}
 	res.fail(fmt.Errorf("unknown operation %q", req.Op))
 	return res
+}
+
+// patchFiles reads patches, each once for all processes.
+func (e *Engine) patchFiles(names []string) (list []*patch.Patch, err error) {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	for _, name := range names {
+		p := e.files[name]
+		if p == nil {
+			if p, err = patch.Open(name); err != nil {
+				return nil, err
+			}
+			e.files[name] = p
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // Client starts workers.
@@ -161,17 +192,59 @@ type Client struct {
 	Args []string
 }
 
-// Do has a worker serve the request. Events may be nil. When ctx ends, the
-// worker finishes or undoes the process at hand by itself; the results so far
-// are returned with the error.
+// Do has workers serve the request, and returns the results in the order of its
+// targets. Events may be nil; the last one of each target has its result. When
+// ctx ends, the workers finish or undo the processes at hand by themselves; the
+// results so far are returned with the error.
 func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
-	if len(req.Pids) > 0 { // a program that starts would be in its way, too
+	n := len(req.Pids)
+	workers := 1
+	if req.Crowd = n > few; req.Crowd {
+		workers = max(1, min(runtime.NumCPU(), n/perCrew))
+	} else if n > 0 { // a program that starts would be in its way, too
 		if p, err := process.Open(req.Pids[0].Pid, nil); err == nil {
 			p.KeepOff()
 			req.CPUs = p.CPUs()
 			defer p.Close()
 		}
 	}
+	var mu sync.Mutex
+	results := make([]*Result, n)
+	var g errgroup.Group
+	for w := range workers {
+		part := req
+		part.Pids = nil
+		for i := w; i < n; i += workers {
+			part.Pids = append(part.Pids, req.Pids[i])
+		}
+		g.Go(func() error {
+			return c.work(ctx, part, func(m message) {
+				mu.Lock()
+				defer mu.Unlock()
+				if m.Event.Result != nil {
+					results[w+m.Index*workers] = m.Event.Result
+				}
+				if events != nil {
+					events(*m.Event)
+				}
+			})
+		})
+	}
+	err := g.Wait()
+	var out []Result
+	for _, r := range results {
+		if r != nil {
+			out = append(out, *r)
+		}
+	}
+	if err == nil && len(out) < n {
+		err = errors.New("worker: it ended early")
+	}
+	return out, err
+}
+
+// work has one worker serve a request.
+func (c *Client) work(ctx context.Context, req Request, each func(message)) error {
 	// This very program, even when its file was replaced meanwhile.
 	cmd := exec.Command("/proc/self/exe", "worker")
 	cmd.Args[0] = filepath.Base(os.Args[0])
@@ -183,21 +256,20 @@ func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Res
 	cmd.Stderr = os.Stderr // a worker says nothing there unless it crashes
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+		return fmt.Errorf("start worker: %w", err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+		return fmt.Errorf("start worker: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+		return fmt.Errorf("start worker: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
 	defer stop()
 	if err := json.NewEncoder(in).Encode(req); err != nil {
-		return nil, errors.Join(fmt.Errorf("ask worker: %w", err), cmd.Wait())
+		return errors.Join(fmt.Errorf("ask worker: %w", err), cmd.Wait())
 	}
-	var results []Result
 	var failed error
 	for s := bufio.NewReader(out); ; {
 		line, err := s.ReadBytes('\n')
@@ -210,10 +282,8 @@ func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Res
 			break
 		}
 		switch {
-		case m.Event != nil && events != nil:
-			events(*m.Event)
-		case m.Result != nil:
-			results = append(results, *m.Result)
+		case m.Event != nil && m.Index >= 0 && m.Index < len(req.Pids):
+			each(m)
 		case m.Error != "":
 			failed = fmt.Errorf("worker: %s", m.Error)
 		}
@@ -221,13 +291,10 @@ func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Res
 	in.Close()
 	if ctx.Err() != nil {
 		go func() { _ = cmd.Wait() }() // it ends in its own time
-		return results, ctx.Err()
+		return ctx.Err()
 	}
 	if err := cmd.Wait(); err != nil && failed == nil {
 		failed = fmt.Errorf("worker: %w", err)
 	}
-	if failed == nil && len(results) < len(req.Pids) {
-		failed = errors.New("worker: it ended early")
-	}
-	return results, failed
+	return failed
 }

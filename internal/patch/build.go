@@ -53,6 +53,7 @@ type builder struct {
 	included map[*module.Func]bool
 	code     []movedCode // by from.Start
 	codeEnd  module.Addr
+	islands  map[module.Addr]bool // by overlay address
 	puts     []put
 	annex    annex
 	slots    map[string]annexAt // new GOT slots, by SlotKey
@@ -104,7 +105,7 @@ const (
 
 func newBuilder(r *diff.Result, tool string) *builder {
 	b := &builder{
-		Result: r, included: make(map[*module.Func]bool),
+		Result: r, included: make(map[*module.Func]bool), islands: make(map[module.Addr]bool),
 		slots: make(map[string]annexAt), stubs: make(map[string]annexAt), fresh: make(map[module.Addr]annexAt),
 		copies: make(map[module.Range]annexAt), tables: make(map[module.Addr]annexAt),
 		oldSlots: make(map[string]module.Addr), oldStubs: make(map[string]module.Addr),
@@ -141,15 +142,18 @@ func (b *builder) refuse(code diff.Code, name, format string, args ...any) targe
 	return target{}
 }
 
-// place packs the included code, each part aligned as the fixed build has it.
+// place packs the included code, each part aligned as the fixed build has it
+// and with its islands around it.
 func (b *builder) place() {
 	const align = 64 // what compilers align loops and entries to, at most
 	next := module.Addr(PageSize)
 	for _, c := range b.Changes {
-		for _, r := range c.New.Ranges {
-			next += (r.Start - next) % align
-			b.code = append(b.code, movedCode{r, next})
-			next += module.Addr(r.Len())
+		short := b.shortBranches(c.New)
+		for i, r := range c.New.Ranges {
+			room := b.withIslands(c.New, r, short[i])
+			next += (room.Start - next) % align
+			b.code = append(b.code, movedCode{r, next + r.Start - room.Start})
+			next += module.Addr(room.Len())
 		}
 	}
 	b.codeEnd = next
@@ -194,7 +198,7 @@ func (b *builder) function(c diff.Change) {
 	for i := range f.Refs {
 		r := &f.Refs[i]
 		targets[i] = b.resolve(f, r)
-		b.puts = append(b.puts, put{b.codeAt(r.At + module.Addr(r.FieldOff)), b.codeEndOf(r.At, r.InstLen), targets[i]})
+		b.branch(r.At, r.Target, r.FieldOff, r.FieldLen, r.InstLen, targets[i])
 	}
 	b.checkEnds(f, targets)
 	b.acrossParts(f)
@@ -229,11 +233,7 @@ func (b *builder) acrossParts(f *module.Func) {
 		if to := f.PlaceOf(t); to.Part == from.Part {
 			continue
 		}
-		if in.DispLen != 4 || !f.Contains(t) {
-			b.refuse(diff.ShortBranch, f.Name, "an 8-bit branch at %v leaves its part of the function", in.At)
-			continue
-		}
-		b.puts = append(b.puts, put{b.codeAt(in.At + module.Addr(in.DispOff)), b.codeEndOf(in.At, in.Len), target{where: inOverlay, addr: t}})
+		b.branch(in.At, t, in.DispOff, in.DispLen, in.Len, target{where: inOverlay, addr: t})
 	}
 	if last != nil {
 		b.endsPart(f, last)
@@ -388,6 +388,7 @@ func (b *builder) link() {
 	for _, m := range b.code {
 		copy(b.out.field(m.to, int(m.from.Len())), b.New.Bytes(m.from))
 	}
+	b.fillIslands()
 	for _, p := range b.puts {
 		at, end, to := b.annex.address(p.at), b.annex.address(p.end), p.to.addr
 		switch p.to.where {

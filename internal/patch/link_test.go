@@ -175,12 +175,24 @@ func (l *linked) follow() {
 					if err != nil {
 						l.Fatal(err)
 					}
-					l.reference(f.Name, a, orig.Target(uint64(a)), in.Target(uint64(a+shift)+overlayBias), &in)
+					to := in.Target(uint64(a+shift) + overlayBias)
+					if in.DispLen == 1 && !r.Contains(module.Addr(orig.Target(uint64(a)))) {
+						to = l.island(to)
+					}
+					l.reference(f.Name, a, orig.Target(uint64(a)), to, &in)
 				}
 				a += module.Addr(in.Len)
 			}
 		}
 	}
+}
+
+// island is where the jmp rel32 leads to which an 8-bit branch does; 0 without one.
+func (l *linked) island(a uint64) uint64 {
+	if in, err := x86.Decode(l.bytes(a, 5)); err == nil && in.Kind == x86.Jmp && in.DispLen == 4 {
+		return in.Target(a)
+	}
+	return 0
 }
 
 // reference compares where the fixed build's code at a leads, want, with where

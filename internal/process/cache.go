@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"debug/elf"
 	"fmt"
 	"io"
@@ -14,15 +15,27 @@ import (
 	"hotpatch/internal/module/cfi"
 )
 
-// Cache keeps what was read from mapped files, for many processes. It may be
-// used by several goroutines.
+// Cache keeps what is the same for many processes. It may be used by several
+// goroutines.
 type Cache struct {
-	mu    sync.Mutex
-	files map[fileKey]*file
+	mu          sync.Mutex
+	files       map[fileKey]*File
+	vdsos       map[string]*File // by their bytes
+	spots       map[spotKey]Gadgets
+	hierarchies func() ([]hierarchy, error)
+	peers       peers
 }
 
+// mostFiles bounds the files that are kept, each with a descriptor.
+const mostFiles = 256
+
 // NewCache returns an empty cache.
-func NewCache() *Cache { return &Cache{files: make(map[fileKey]*file)} }
+func NewCache() *Cache {
+	return &Cache{
+		files: make(map[fileKey]*File), vdsos: make(map[string]*File), spots: make(map[spotKey]Gadgets),
+		hierarchies: sync.OnceValues(memoryHierarchies),
+	}
+}
 
 // fileKey says that a file is one seen before. It is of the opened file: the
 // numbers in /proc/PID/maps are others on btrfs and overlayfs.
@@ -32,40 +45,79 @@ type fileKey struct {
 	mtime, ctime unix.Timespec
 }
 
-// file is what is known of one mapped file.
-type file struct {
-	table *cfi.Table // nil: none
-	entry uint64
-	syms  []elf.Symbol // functions, sorted by address
-	load  []elf.ProgHeader
-	id    module.Identity
-	idErr error
-	idOK  bool
+// File is a mapped file, even a deleted one, as it is on disk. It is read once
+// for all processes that have it mapped.
+type File struct {
+	*elf.File
+	io.ReaderAt            // its bytes
+	table       *cfi.Table // nil: none
+	funcs       []elf.Symbol
+	dynamic     func() []elf.Symbol
+	named       func() map[string][]elf.Symbol
+	identity    func() (module.Identity, error)
 }
 
-// open returns what is known of the module's file; it reads the file the
-// first time.
-func (c *Cache) open(p *Process, m *Module) (*file, error) {
+// File returns the module's file.
+func (p *Process) File(m *Module) (*File, error) {
+	if m.file != nil {
+		return m.file, nil
+	}
+	f, err := p.cache.open(p, m)
+	if err != nil {
+		return nil, err
+	}
+	m.file = f
+	return f, nil
+}
+
+func (c *Cache) open(p *Process, m *Module) (*File, error) {
 	if m.Path == "[vdso]" {
-		return readFile(io.NewSectionReader(p.mem, int64(m.Maps[0].Start), int64(m.Maps[0].End-m.Maps[0].Start)))
+		return c.openVDSO(p, m)
 	}
 	f, err := p.OpenMapped(m.Maps[0])
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	key, err := keyOf(f)
 	if err != nil {
+		f.Close()
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.files[key]; e != nil {
+		return e, f.Close()
+	}
+	e, err := readFile(f, key.size)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if len(c.files) >= mostFiles {
+		clear(c.files) // whoever uses one of them has it open yet
+	}
+	c.files[key] = e
+	return e, nil
+}
+
+// openVDSO reads it from memory: it is the same in most processes.
+func (c *Cache) openVDSO(p *Process, m *Module) (*File, error) {
+	const most = 64 << 10
+	b := make([]byte, min(most, m.Maps[0].End-m.Maps[0].Start))
+	if err := p.Read(m.Maps[0].Start, b); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.vdsos[string(b)]; e != nil {
 		return e, nil
 	}
-	e, err := readFile(f)
+	e, err := readFile(bytes.NewReader(b), int64(len(b)))
 	if err == nil {
-		c.files[key] = e
+		if len(c.vdsos) >= mostFiles {
+			clear(c.vdsos)
+		}
+		c.vdsos[string(b)] = e
 	}
 	return e, err
 }
@@ -78,69 +130,72 @@ func keyOf(f *os.File) (fileKey, error) {
 	return fileKey{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
 }
 
-// Identity returns which build a mapped module is, from its file as it is
-// mapped, even when that is deleted.
+// Identity returns which build a mapped module is, from its file.
 func (p *Process) Identity(m *Module) (module.Identity, error) {
-	e, err := p.cache.open(p, m)
+	f, err := p.File(m)
 	if err != nil {
 		return module.Identity{}, err
 	}
-	p.cache.mu.Lock()
-	defer p.cache.mu.Unlock()
-	if !e.idOK {
-		f, err := p.OpenMapped(m.Maps[0])
-		if err != nil {
-			return module.Identity{}, err
-		}
-		defer f.Close()
-		st, err := f.Stat()
-		if err != nil {
-			return module.Identity{}, fmt.Errorf("stat %s: %w", m.Path, err)
-		}
-		e.id, e.idErr = module.ReadIdentity(f, st.Size())
-		e.idOK = true
-	}
-	return e.id, e.idErr
+	return f.identity()
 }
 
-func readFile(r io.ReaderAt) (*file, error) {
+func readFile(r io.ReaderAt, size int64) (*File, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil, fmt.Errorf("read module: %w", err)
 	}
-	e := &file{entry: f.Entry}
-	for _, ph := range f.Progs {
-		if ph.Type == elf.PT_LOAD {
-			e.load = append(e.load, ph.ProgHeader)
+	e := &File{File: f, ReaderAt: r}
+	e.identity = sync.OnceValues(func() (module.Identity, error) { return module.ReadIdentity(r, size) })
+	e.dynamic = sync.OnceValue(func() []elf.Symbol {
+		syms, _ := f.DynamicSymbols()
+		return syms
+	})
+	e.named = sync.OnceValue(func() map[string][]elf.Symbol {
+		byName := make(map[string][]elf.Symbol)
+		for _, s := range e.dynamic() {
+			byName[s.Name] = append(byName[s.Name], s)
 		}
-	}
+		return byName
+	})
 	if s := f.Section(".eh_frame"); s != nil && s.Type != elf.SHT_NOBITS {
 		if data, err := s.Data(); err == nil {
 			// Without a table, stacks through this module are searched word by word.
 			e.table, _ = cfi.Parse(data, s.Addr)
 		}
 	}
-	for _, read := range []func() ([]elf.Symbol, error){f.Symbols, f.DynamicSymbols} {
-		syms, err := read()
-		if err != nil {
-			continue
-		}
-		for _, s := range syms {
-			if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Section != elf.SHN_UNDEF {
-				e.syms = append(e.syms, s)
-			}
+	syms, _ := f.Symbols()
+	for _, s := range append(syms, e.dynamic()...) {
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Section != elf.SHN_UNDEF {
+			e.funcs = append(e.funcs, s)
 		}
 	}
-	sort.SliceStable(e.syms, func(i, j int) bool { return e.syms[i].Value < e.syms[j].Value })
+	sort.SliceStable(e.funcs, func(i, j int) bool { return e.funcs[i].Value < e.funcs[j].Value })
 	return e, nil
+}
+
+// Dynamic are its dynamic symbols, without the first, which is none.
+func (f *File) Dynamic() []elf.Symbol { return f.dynamic() }
+
+// Named are the dynamic symbols of a name, undefined ones too.
+func (f *File) Named(name string) []elf.Symbol { return f.named()[name] }
+
+// ReadAddr fills b with the file's bytes for an image address.
+func (f *File) ReadAddr(a module.Addr, b []byte) error {
+	for _, ph := range f.Progs {
+		if off := uint64(a) - ph.Vaddr; ph.Type == elf.PT_LOAD && uint64(a) >= ph.Vaddr && off < ph.Filesz && ph.Filesz-off >= uint64(len(b)) {
+			_, err := ph.ReadAt(b, int64(off))
+			return err
+		}
+	}
+	return fmt.Errorf("read %d bytes at %v: not in the file", len(b), a)
 }
 
 // name is the function at an image address, with the offset in it; empty when
 // no symbol covers it.
-func (e *file) name(a uint64) string {
-	i := sort.Search(len(e.syms), func(i int) bool { return e.syms[i].Value > a })
+func (f *File) name(a uint64) string {
+	i := sort.Search(len(f.funcs), func(i int) bool { return f.funcs[i].Value > a })
 	for i--; i >= 0; i-- {
-		if s := e.syms[i]; a < s.Value+s.Size {
+		if s := f.funcs[i]; a < s.Value+s.Size {
 			return fmt.Sprintf("%s+%#x", s.Name, a-s.Value)
 		} else if a-s.Value > 1<<20 {
 			break

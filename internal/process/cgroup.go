@@ -21,12 +21,12 @@ func (p *Process) MemoryRoom() (room int64, group string, err error) {
 	if err != nil {
 		return 0, "", fmt.Errorf("read cgroups of process %d: %w", p.Pid, err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	hierarchies, err := p.cache.hierarchies()
 	if err != nil {
-		return 0, "", fmt.Errorf("read cgroups of process %d: %w", p.Pid, err)
+		return 0, "", err
 	}
 	room = math.MaxInt64
-	for _, h := range memoryHierarchies(mounts) {
+	for _, h := range hierarchies {
 		dir, ok := h.dirOf(own)
 		for ; ok && len(dir) >= len(h.mount); dir = path.Dir(dir) {
 			if n, ok := h.room(dir); ok && n < room {
@@ -44,8 +44,17 @@ type hierarchy struct {
 	limit, used, stat1, stat2 string // files, and lines of memory.stat
 }
 
-// memoryHierarchies picks them from mountinfo: proc_pid_mountinfo(5).
-func memoryHierarchies(mountinfo []byte) []hierarchy {
+// memoryHierarchies lists what is mounted where this program is.
+func memoryHierarchies() ([]hierarchy, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mounts: %w", err)
+	}
+	return parseHierarchies(mounts), nil
+}
+
+// parseHierarchies picks them from mountinfo: proc_pid_mountinfo(5).
+func parseHierarchies(mountinfo []byte) []hierarchy {
 	var out []hierarchy
 	for line := range strings.Lines(string(mountinfo)) {
 		l, r, _ := strings.Cut(line, " - ")
@@ -84,9 +93,12 @@ func (h *hierarchy) room(dir string) (int64, bool) {
 		return n, err == nil && perr == nil // "max" is no limit
 	}
 	limit, ok := number(h.limit)
-	used, ok2 := number(h.used)
+	if !ok {
+		return 0, false
+	}
+	used, ok := number(h.used)
 	stat, err := os.ReadFile(path.Join(dir, "memory.stat"))
-	if !ok || !ok2 || err != nil {
+	if !ok || err != nil {
 		return 0, false
 	}
 	for line := range strings.Lines(string(stat)) {

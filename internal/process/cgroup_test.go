@@ -15,7 +15,7 @@ func TestMemoryHierarchies(t *testing.T) {
 		"33 24 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
 	own := []byte("7:cpu:/x\n4:memory:/docker/ab/svc\n0::/system.slice/a:b\n")
 	var got []string
-	for _, h := range memoryHierarchies([]byte(in)) {
+	for _, h := range parseHierarchies([]byte(in)) {
 		dir, ok := h.dirOf(own)
 		if !ok {
 			t.Errorf("%+v: no directory", h)
@@ -25,7 +25,7 @@ func TestMemoryHierarchies(t *testing.T) {
 	if diff := cmp.Diff([]string{"/sys/fs/cgroup/unified/system.slice/a:b", "/sys/fs/cgroup/memory/svc"}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if dir, ok := memoryHierarchies([]byte(in))[1].dirOf([]byte("4:memory:/elsewhere\n")); ok {
+	if dir, ok := parseHierarchies([]byte(in))[1].dirOf([]byte("4:memory:/elsewhere\n")); ok {
 		t.Errorf("a group that is not mounted lies in %s", dir)
 	}
 }
@@ -45,7 +45,7 @@ func TestRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		h := memoryHierarchies([]byte("1 1 0:1 / " + dir + " rw - cgroup2 none rw\n"))[0]
+		h := parseHierarchies([]byte("1 1 0:1 / " + dir + " rw - cgroup2 none rw\n"))[0]
 		if room, ok := h.room(dir); room != c.room || ok != c.ok {
 			t.Errorf("limit %q: %d %t, want %d %t", c.limit, room, ok, c.room, c.ok)
 		}

@@ -118,6 +118,7 @@ type Module struct {
 	Maps []Mapping // sorted by address
 	// Text is what lies between its first and last mapping's ends.
 	Span Range
+	file *File // once it is known
 }
 
 // Name is the file's base name.
@@ -136,9 +137,10 @@ func (p *Process) Modules() ([]Module, error) {
 // ModulesOf is Modules for mappings that were read before.
 func (p *Process) ModulesOf(maps []Mapping) []Module {
 	var out []Module
+	again := make(map[Addr]bool) // where modules have the first page of their file once more
 	for i, m := range maps {
 		vdso := m.Path == "[vdso]"
-		if !vdso && (m.Inode == 0 || m.Off != 0) || m.Prot&Shared != 0 {
+		if !vdso && (m.Inode == 0 || m.Off != 0) || m.Prot&Shared != 0 || again[m.Start] {
 			continue
 		}
 		h, err := p.readHeader(m)
@@ -161,15 +163,23 @@ func (p *Process) ModulesOf(maps []Mapping) []Module {
 		}
 		if exec {
 			out = append(out, mod)
+			for _, a := range h.again {
+				again[mod.Bias+Addr(a)] = true
+			}
 		}
 	}
 	return out
 }
 
-type header struct{ first, size uint64 }
+// header is where the pages of an image lie: that of the first PT_LOAD, those
+// that hold the first page of the file (lld packs small files without gaps), and
+// how many bytes all of them take.
+type header struct {
+	first, size uint64
+	again       []uint64
+}
 
-// readHeader reads the program headers at the start of a mapping and returns
-// the page of the first PT_LOAD and the size of the whole image, bytes.
+// readHeader reads the program headers at the start of a mapping.
 func (p *Process) readHeader(m Mapping) (header, error) {
 	var b [4096]byte
 	n, err := p.mem.ReadAt(b[:min(len(b), int(m.End-m.Start))], int64(m.Start))
@@ -196,6 +206,9 @@ func (p *Process) readHeader(m Mapping) (header, error) {
 		v := le.Uint64(ph[16:])
 		h.first = min(h.first, v&^4095)
 		last = max(last, v+le.Uint64(ph[40:]))
+		if le.Uint64(ph[8:]) < 4096 {
+			h.again = append(h.again, v&^4095)
+		}
 	}
 	if last == 0 {
 		return header{}, fmt.Errorf("read header of %s: nothing to load", m.Path)

@@ -52,7 +52,8 @@ type Process struct {
 	mem              *os.File
 	memFD            int // of mem
 	cache            *Cache
-	scratch          []byte // of Tids
+	scratch          []byte               // of Tids
+	work             chan func(*watchdog) // for the thread that traces
 	kept             struct {
 		set bool
 		off int         // the processor that KeepOff keeps this program off
@@ -105,6 +106,7 @@ func (p *Process) open() (err error) {
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
+	p.endTracer()
 	p.anywhere()
 	for _, fd := range []int{p.pidfd, p.dir, p.task} {
 		if fd >= 0 {

@@ -18,6 +18,7 @@ type Stat struct {
 	Parent int
 	Flags  uint64 // PF_ bits, include/linux/sched.h
 	Start  uint64 // clock ticks since boot
+	Stack  uint64 // where the first thread's stack begins
 	CPU    int    // it ran on last, -1 when the kernel does not tell
 }
 
@@ -50,6 +51,9 @@ func parseStat(b []byte) (Stat, error) {
 		return Stat{}, errors.New("parse stat: too short")
 	}
 	s := Stat{Name: string(b[l+1 : r]), State: f[0][0], CPU: -1}
+	if len(f) > 25 {
+		s.Stack, _ = strconv.ParseUint(f[25], 10, 64)
+	}
 	if len(f) > 36 {
 		if n, err := strconv.Atoi(f[36]); err == nil {
 			s.CPU = n

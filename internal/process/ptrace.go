@@ -132,7 +132,12 @@ func (w *watchdog) start(after time.Duration) {
 	unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(w.id), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
 }
 
-func (w *watchdog) close() { unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(w.id), 0, 0) }
+func (w *watchdog) close() {
+	if w == nil {
+		return
+	}
+	unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(w.id), 0, 0)
+}
 
 // nap sleeps without giving the processor back to the Go scheduler.
 func nap(d time.Duration) {

@@ -2,9 +2,11 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,27 +27,67 @@ func (p *Process) FindGadgets(maps []Mapping) (Gadgets, error) {
 			if m.Prot&(Exec|Write) != Exec || m.Inode == 0 || m.Placed() || isLibc(m.Path) != libc {
 				continue
 			}
-			b := make([]byte, min(m.End-m.Start, 64<<20))
-			if p.Read(m.Start, b) != nil {
-				continue
-			}
-			if i := bytes.Index(b, []byte{0x0f, 0x05, 0xc3}); i >= 0 && g.syscall == 0 {
-				g.syscall = m.Start + Addr(i)
-			}
-			for _, stub := range [][]byte{
-				{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}, // glibc, Go
-				{0xb8, 15, 0, 0, 0, 0x0f, 0x05},             // musl
-			} {
-				if i := bytes.Index(b, stub); i >= 0 && g.restorer == 0 {
-					g.restorer = m.Start + Addr(i)
-				}
-			}
+			in := p.gadgetsIn(m)
+			g.syscall, g.restorer = cmp.Or(g.syscall, in.syscall), cmp.Or(g.restorer, in.restorer)
 			if g.syscall != 0 && g.restorer != 0 {
 				return g, nil
 			}
 		}
 	}
 	return g, fmt.Errorf("process %d: no system call and return from a signal in its mapped files", p.Pid)
+}
+
+var (
+	callGadget  = []byte{0x0f, 0x05, 0xc3}
+	returnStubs = [][]byte{
+		{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}, // glibc, Go
+		{0xb8, 15, 0, 0, 0, 0x0f, 0x05},             // musl
+	}
+)
+
+// spotKey is a mapping that looks like one seen before.
+type spotKey struct {
+	dev              string
+	inode, off, size uint64
+}
+
+// gadgetsIn looks for them in a mapping, first where they were in one that looked
+// alike; 0 is none.
+func (p *Process) gadgetsIn(m Mapping) (g Gadgets) {
+	key := spotKey{m.Dev, m.Inode, m.Off, uint64(m.End - m.Start)}
+	p.cache.mu.Lock()
+	at, known := p.cache.spots[key]
+	p.cache.mu.Unlock()
+	if g = (Gadgets{m.Start + at.syscall, m.Start + at.restorer}); known && p.hasGadgets(g) {
+		return g
+	}
+	g = Gadgets{}
+	b := make([]byte, min(m.End-m.Start, 64<<20))
+	if p.Read(m.Start, b) != nil {
+		return g
+	}
+	if i := bytes.Index(b, callGadget); i >= 0 {
+		g.syscall = m.Start + Addr(i)
+	}
+	for _, stub := range returnStubs {
+		if i := bytes.Index(b, stub); i >= 0 && g.restorer == 0 {
+			g.restorer = m.Start + Addr(i)
+		}
+	}
+	if g.syscall != 0 && g.restorer != 0 {
+		p.cache.mu.Lock()
+		p.cache.spots[key] = Gadgets{g.syscall - m.Start, g.restorer - m.Start}
+		p.cache.mu.Unlock()
+	}
+	return g
+}
+
+func (p *Process) hasGadgets(g Gadgets) bool {
+	holds := func(a Addr, want []byte) bool {
+		var b [9]byte
+		return p.Read(a, b[:len(want)]) == nil && bytes.Equal(b[:len(want)], want)
+	}
+	return holds(g.syscall, callGadget) && slices.ContainsFunc(returnStubs, func(stub []byte) bool { return holds(g.restorer, stub) })
 }
 
 func isLibc(path string) bool {
@@ -69,7 +111,7 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 	if err != nil {
 		return 0, err
 	}
-	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, layout: readXLayout(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
+	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return 0, err
 	}

@@ -28,7 +28,7 @@ func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args
 	if now, err := t.p.Stat(tid); err != nil || now.State == 'T' || st.Seccomp != 0 {
 		return e, 0, ErrNoThread // a stopped thread would not come to it; a filter has to be suspended meanwhile
 	}
-	l := &loan{t: t, g: g, layout: readXLayout(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
+	l := &loan{t: t, g: g, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return e, 0, err
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,56 +25,116 @@ func (e *SharedError) Error() string {
 }
 
 // Alone makes sure that no other process has the same memory: its threads would
-// execute what is changed without being stopped for it. It waits for those it
-// finds to go, as a child of vfork does with execve, and gives up with a
+// execute what is changed without being stopped for it. Else the error is a
 // *SharedError. A child of vfork that comes later does no harm: the thread that
 // waits for it does not stop (Tracer.Stop) before it has gone. Where the kernel
 // has no kcmp(2), nothing is found.
-func (p *Process) Alone(patience time.Duration) error {
-	pids, err := p.sharers()
+func (p *Process) Alone() error {
+	self, err := memoryOf(p.Pid)
 	if err != nil {
-		return err
+		return fmt.Errorf("look for processes that share memory: %w", gone(err))
 	}
-	end := time.Now().Add(patience)
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		pids = slices.DeleteFunc(pids, func(pid int) bool { return !p.sharesMemory(pid) })
-		if len(pids) == 0 {
-			return nil
-		}
-		if time.Now().After(end) {
-			return &SharedError{Pid: p.Pid, Other: pids[0], Name: NameOf(pids[0])}
-		}
-		time.Sleep(wait)
+	pids, err := p.cache.peers.of(self)
+	if err != nil {
+		return fmt.Errorf("look for processes that share memory: %w", err)
 	}
+	for _, pid := range pids {
+		if pid != p.Pid && p.sharesMemory(pid) && !p.hasThread(pid) {
+			return &SharedError{Pid: p.Pid, Other: pid, Name: NameOf(pid)}
+		}
+	}
+	return nil
 }
 
-// sharers are the processes of the same program with the same memory.
-func (p *Process) sharers() ([]int, error) {
-	var own unix.Stat_t
-	if err := unix.Fstatat(p.dir, "exe", &own, 0); err != nil {
-		return nil, fmt.Errorf("look for processes that share memory: %w", gone(err))
+// memory is what processes with the same memory have in common, as long as
+// none of them changes it by prctl(PR_SET_MM): their program, and where the
+// first thread's stack began. After fork the child has it, too.
+type memory struct{ dev, ino, stack uint64 }
+
+func memoryOf(pid int) (memory, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	var exe unix.Stat_t
+	if err := unix.Stat(dir+"/exe", &exe); err != nil {
+		return memory{}, err
 	}
+	b, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return memory{}, err
+	}
+	st, err := parseStat(b)
+	return memory{exe.Dev, exe.Ino, st.Stack}, err
+}
+
+// peers are all processes by what those that share memory have in common.
+// Only a new process can share memory with another, so that it is enough to
+// look at those that are new since the last time: the kernel gives pids in
+// turn, and tells the last one (proc_loadavg(5)).
+type peers struct {
+	mu   sync.Mutex
+	by   map[memory][]int
+	read time.Time // all of them
+	// last is the last pid of some time ago: a process is not to be seen at
+	// once when it has one.
+	last, next int
+	marked     time.Time
+}
+
+// of lists the processes that may share that memory.
+func (s *peers) of(m memory) ([]int, error) {
+	const (
+		stale  = 5 * time.Second        // long before pids come round, even of 32768
+		unseen = 200 * time.Millisecond // how long a fork may take from its pid on
+	)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return nil, err
+	}
+	f := strings.Fields(string(b))
+	last, err := strconv.Atoi(f[len(f)-1])
+	if err != nil {
+		return nil, fmt.Errorf("parse /proc/loadavg: %w", err)
+	}
+	now := time.Now()
+	if now.Sub(s.read) > stale || last < s.last {
+		if err := s.readAll(); err != nil {
+			return nil, err
+		}
+		s.read, s.marked, s.last, s.next = now, now, last, last
+	}
+	for pid := s.last + 1; pid <= last; pid++ {
+		s.add(pid)
+	}
+	if now.Sub(s.marked) > unseen {
+		s.last, s.next, s.marked = s.next, last, now
+	}
+	return slices.Clone(s.by[m]), nil
+}
+
+func (s *peers) readAll() error {
 	dir, err := os.Open("/proc")
 	if err != nil {
-		return nil, fmt.Errorf("look for processes that share memory: %w", err)
+		return err
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil, fmt.Errorf("look for processes that share memory: %w", err)
+		return err
 	}
-	var out []int
+	s.by = make(map[memory][]int)
 	for _, n := range names {
-		pid, err := strconv.Atoi(n)
-		if err != nil || pid == p.Pid {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Stat("/proc/"+n+"/exe", &st) == nil && st.Dev == own.Dev && st.Ino == own.Ino && p.sharesMemory(pid) {
-			out = append(out, pid)
+		if pid, err := strconv.Atoi(n); err == nil {
+			s.add(pid)
 		}
 	}
-	return out, nil
+	return nil
+}
+
+func (s *peers) add(pid int) {
+	if m, err := memoryOf(pid); err == nil && !slices.Contains(s.by[m], pid) {
+		s.by[m] = append(s.by[m], pid)
+	}
 }
 
 // sharesMemory compares address spaces with kcmp(2), KCMP_VM.

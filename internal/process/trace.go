@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -58,32 +59,82 @@ type Tracer struct {
 	dog     *watchdog
 	home    unix.CPUSet // where the tracer may run
 	away    bool        // it sits by a thread
+	stuck   bool        // something may be traced yet that could not be let go
 	signals struct {
 		known           bool
 		ignored, caught uint64
 	}
 }
 
-// Trace calls fn on an operating-system thread of its own; all ptrace calls
-// must come from it. The garbage collector is off meanwhile. Whatever fn leaves
-// stopped is resumed, and a thread that would not stop is let go at its end. Only one Trace may run at a time in a program.
+// Trace calls fn on an operating-system thread of its own, the same each time
+// as long as the process is open; all ptrace calls must come from it. The
+// garbage collector is off meanwhile. Whatever fn leaves stopped is resumed, and
+// a thread that would not stop is let go at its end. Only one Trace may run at a
+// time in a program.
 func (p *Process) Trace(fn func(*Tracer) error) error {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer Calm()()
 	p.followOff()
+	if p.work == nil {
+		work := make(chan func(*watchdog))
+		p.work = work
+		go onThread(func() {
+			noStopSignals()
+			dog := newWatchdog()
+			defer dog.close()
+			for f := range work {
+				f(dog)
+			}
+		})
+	}
 	done := make(chan error)
-	go onThread(func() {
-		noStopSignals()
-		t := &Tracer{p: p, index: make(map[int]int), dog: newWatchdog()}
-		if t.dog == nil {
+	stuck := false
+	p.work <- func(dog *watchdog) {
+		if dog == nil {
 			done <- fmt.Errorf("trace process %d: no timer", p.Pid)
 			return
 		}
-		defer t.dog.close()
+		t := &Tracer{p: p, index: make(map[int]int), dog: dog}
 		err := guarded(fn, t)
 		t.Resume()
+		stuck = t.stuck
 		done <- err
-	})
-	return <-done
+	}
+	err := <-done
+	if stuck {
+		p.endTracer()
+	}
+	return err
+}
+
+// endTracer ends the thread that traces, and with it all tracing.
+func (p *Process) endTracer() {
+	if p.work != nil {
+		close(p.work)
+		p.work = nil
+	}
+}
+
+// calm counts who wants the garbage collector to be off.
+var calm struct {
+	sync.Mutex
+	wanted, percent int
+}
+
+// Calm keeps the garbage collector from running by itself until end is called.
+// Where it is kept away already, that costs nothing: else it stops the world.
+func Calm() (end func()) {
+	calm.Lock()
+	defer calm.Unlock()
+	if calm.wanted++; calm.wanted == 1 {
+		calm.percent = debug.SetGCPercent(-1)
+	}
+	return func() {
+		calm.Lock()
+		defer calm.Unlock()
+		if calm.wanted--; calm.wanted == 0 {
+			debug.SetGCPercent(calm.percent)
+		}
+	}
 }
 
 // guarded turns a panic into an error: a mistake of ours must not keep what was
@@ -91,6 +142,7 @@ func (p *Process) Trace(fn func(*Tracer) error) error {
 func guarded(fn func(*Tracer) error, t *Tracer) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
+			t.stuck = true
 			err = fmt.Errorf("trace process %d: panic: %v\n%s", t.p.Pid, r, debug.Stack())
 		}
 	}()
@@ -162,7 +214,7 @@ func (t *Tracer) release(tid int) {
 		}
 		nap(20 * time.Microsecond)
 	}
-	// It is let go when this thread ends, with Trace.
+	t.stuck = true // it is let go when this thread ends
 }
 
 // letGo resumes a held thread as if nothing had been.
@@ -386,7 +438,7 @@ func (t *Tracer) approach(tid int) {
 // one tens of them, most of all in a virtual machine. Where there are other
 // threads, nothing stands still meanwhile, and they would be in the way.
 func (t *Tracer) sitBy(tid int) {
-	if tids, err := t.p.Tids(); err != nil || len(tids) != 1 {
+	if n, err := t.p.threadCount(); err != nil || n != 1 {
 		return
 	}
 	st, err := t.p.Stat(tid)

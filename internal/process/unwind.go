@@ -16,7 +16,7 @@ type Code struct {
 	Table *cfi.Table // nil: none
 	Entry Addr       // of a program: its first instruction, else 0
 	Name  string
-	file  *file
+	file  *File
 }
 
 // Unwinder walks the stacks of one process. It is not safe for concurrent use.
@@ -54,8 +54,8 @@ func (u *Unwinder) Refresh() error {
 	for i := range mods {
 		m := &mods[i]
 		c := Code{Bias: m.Bias, Name: m.Name()}
-		if f, err := u.p.cache.open(u.p, m); err == nil {
-			c.file, c.Table, c.Entry = f, f.table, m.Bias+Addr(f.entry)
+		if f, err := u.p.File(m); err == nil {
+			c.file, c.Table, c.Entry = f, f.table, m.Bias+Addr(f.Entry)
 		}
 		for _, mm := range m.Maps {
 			if mm.Prot&Exec != 0 {

@@ -1,6 +1,9 @@
 package process
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"sync"
+)
 
 func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
 func xgetbv() (lo, hi uint32)
@@ -32,9 +35,11 @@ func xstateSize(mask uint64) (size int, features uint64) {
 }
 
 // xlayout is the layout of XSAVE areas on this machine, without and with AMX's
-// tiles. It is asked for before a stop: in a virtual machine each CPUID
+// tiles. It is asked for once, before a stop: in a virtual machine each CPUID
 // instruction costs tens of microseconds.
 type xlayout struct{ plain, tiles xsize }
+
+var xlayoutHere = sync.OnceValue(readXLayout)
 
 type xsize struct {
 	size     int

@@ -60,20 +60,8 @@ var cCases = []testCase{
 			{cmd: "format", old: "[42]", fixed: "<00042>"},
 		},
 	},
-	{
-		name: "jump-tables", source: "tables.c", flags: []string{"-fno-optimize-sibling-calls"}, changed: "choose order",
-		asks: []ask{
-			{cmd: "choose 1", old: "31", fixed: "31"},
-			{cmd: "choose 3", old: "220", fixed: "2000"},
-			{cmd: "choose 7", old: "15", fixed: "15"},
-			{cmd: "choose 9", old: "-1", fixed: "915"},
-			{cmd: "choose 10", old: "-1", fixed: "1010"},
-			{cmd: "choose 11", old: "-1", fixed: "-1"},
-			{cmd: "order 0", old: "11", fixed: "31"},
-			{cmd: "order 1", old: "31", fixed: "11"},
-			{cmd: "order 3", old: "55", fixed: "55"},
-		},
-	},
+	{name: "jump-tables", source: "tables.c", flags: []string{"-fno-optimize-sibling-calls"}, changed: "choose order", asks: switchAsks},
+	{name: "short-branches", source: "tables.c", changed: "choose order", asks: switchAsks},
 	{name: "tls", source: "tls.c", changed: "count", asks: tlsAsks},
 	{name: "tls-initial-exec", source: "tls.c", flags: []string{"-ftls-model=initial-exec"}, changed: "count", asks: tlsAsks},
 	{name: "tls-local-exec", source: "tls.c", forms: []form{program, static}, flags: []string{"-ftls-model=local-exec"}, changed: "count", asks: tlsAsks},
@@ -136,15 +124,15 @@ var cCases = []testCase{
 		},
 	},
 	{
-		name: "cold", source: "cold.c", changed: "guarded rare",
+		name: "cold", source: "cold.c", changed: "guarded rare shifted",
 		asks: []ask{
 			{cmd: "guarded 5", old: "0 7", fixed: "0 25"},
 			{cmd: "guarded 200", old: "201 -1", fixed: "205 -2"},
 			{cmd: "rare 4", old: "8", fixed: "8"},
 			{cmd: "rare -4", old: "11", fixed: "74"},
+			{cmd: "shifted -5", old: "-11 -12 5", fixed: "2989 -12 5"},
 		},
 	},
-	{name: "short-branch", source: "tables.c", denied: diff.ShortBranch},
 	{
 		name: "added", source: "added.c", flags: []string{"-fno-optimize-sibling-calls"}, changed: "compare limit", added: "clamp deeper",
 		asks: []ask{
@@ -170,9 +158,21 @@ var cCases = []testCase{
 		{cmd: "sum", old: "78", fixed: "5078"},
 	}},
 	{
-		name: "static-cold", source: "cold.c", forms: []form{static}, changed: "guarded rare",
+		name: "static-cold", source: "cold.c", forms: []form{static}, changed: "guarded rare shifted",
 		asks: []ask{{cmd: "guarded 200", old: "201 -1", fixed: "205 -2"}, {cmd: "rare -4", old: "11", fixed: "74"}},
 	},
+}
+
+var switchAsks = []ask{
+	{cmd: "choose 1", old: "31", fixed: "31"},
+	{cmd: "choose 3", old: "220", fixed: "2000"},
+	{cmd: "choose 7", old: "15", fixed: "15"},
+	{cmd: "choose 9", old: "-1", fixed: "915"},
+	{cmd: "choose 10", old: "-1", fixed: "1010"},
+	{cmd: "choose 11", old: "-1", fixed: "-1"},
+	{cmd: "order 0", old: "11", fixed: "31"},
+	{cmd: "order 1", old: "31", fixed: "11"},
+	{cmd: "order 3", old: "55", fixed: "55"},
 }
 
 var tlsAsks = []ask{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"hotpatch/internal/check"
 	"hotpatch/internal/diff"
 	"hotpatch/internal/engine"
 	"hotpatch/internal/patch"
@@ -27,15 +28,18 @@ type testCase struct {
 	forms          []form // default: everywhere
 	flags          []string
 	changed, added string // functions, sorted
+	has            string // sections that the fixed build must have for the case to be what it says
 	asks           []ask
 	denied         diff.Code   // by the builder; the asks are for reading then
 	refused        engine.Code // by the engine
 	names          string      // what the refusal has to name
 }
 
-// TestCases takes each target from old to fixed, back, and to fixed again.
+// TestCases takes each target from old to fixed, back, and to fixed again. The
+// patch is made from the stripped builds and from those with symbols, and has to
+// be of the same functions; what is loaded is not stripped.
 func TestCases(t *testing.T) {
-	for _, c := range slices.Concat(cCases, cxxCases) {
+	for _, c := range slices.Concat(cCases, shapeCases, cxxCases) {
 		forms := c.forms
 		if forms == nil {
 			forms = everywhere
@@ -58,14 +62,17 @@ func (c *testCase) run(t *testing.T, f form) {
 		}
 		return
 	}
-	p := m.patch(t)
-	for _, w := range []struct {
-		kind patch.Change
-		want string
-	}{{patch.Changed, c.changed}, {patch.Added, c.added}} {
-		if d := cmp.Diff(strings.Fields(w.want), m.functions(t, p, w.kind)); d != "" {
-			t.Errorf("functions (-want +got):\n%s", d)
+	for _, s := range strings.Fields(c.has) {
+		if !hasSection(t, m.fixed, s) {
+			t.Errorf("the fixed build has no %s", s)
 		}
+	}
+	p := c.patch(t, m)
+	if named := m.named(); f == loaded {
+		p = c.patch(t, named)
+		m.unstrip(t)
+	} else {
+		c.patch(t, named)
 	}
 	g := m.start(t)
 	before := readText(t, g.pid())
@@ -122,6 +129,29 @@ func (c *testCase) run(t *testing.T, f form) {
 		look("after rollback", false)
 	}
 	wantState(t, e.Remove(g.pid(), nil), engine.Already)
+}
+
+// patch makes the patch, which has to be of the right functions and to be proved.
+func (c *testCase) patch(t *testing.T, m module) *patch.Patch {
+	t.Helper()
+	p := m.patch(t)
+	for _, w := range []struct {
+		kind patch.Change
+		want string
+	}{{patch.Changed, c.changed}, {patch.Added, c.added}} {
+		if d := cmp.Diff(strings.Fields(w.want), m.functions(t, p, w.kind)); d != "" {
+			t.Errorf("functions of %s (-want +got):\n%s", m.fixed, d)
+		}
+	}
+	old, fixed := m.read(t)
+	r, err := check.Patch(p, old, fixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Faults {
+		t.Errorf("the check of %s finds %v", m.fixed, f)
+	}
+	return p
 }
 
 // counter answers with a number that grows by another amount in each build.

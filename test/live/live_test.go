@@ -29,6 +29,9 @@ import (
 	"hotpatch/internal/plan"
 )
 
+// symbolExt is what the name of a build with symbols ends in.
+const symbolExt = ".sym"
+
 // patience is how long a target may take to answer.
 const patience = 40 * time.Second
 
@@ -60,13 +63,15 @@ func compile(t *testing.T, out string, flags ...string) string {
 			cc = "g++"
 		case f == "-DMUSL":
 			cc = "musl-gcc"
+		case f == "-DCLANG":
+			cc = "clang"
 		}
 	}
 	args := []string{
 		"-O2", "-fstack-protector-strong", "-Wformat", "-Werror=format-security", "-D_FORTIFY_SOURCE=2",
-		"-D_GNU_SOURCE", "-pthread", "-w", "-Wl,-z,relro", "-Wl,--build-id=sha1", "-o", out + ".sym",
+		"-D_GNU_SOURCE", "-pthread", "-w", "-Wl,-z,relro", "-Wl,--build-id=sha1", "-o", out + symbolExt,
 	}
-	for _, c := range [][]string{append([]string{cc}, append(args, flags...)...), {"strip", "-o", out, out + ".sym"}} {
+	for _, c := range [][]string{append([]string{cc}, append(args, flags...)...), {"strip", "-o", out, out + symbolExt}} {
 		if b, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("run %s: %v\n%s", strings.Join(c, " "), err, b)
 		}
@@ -118,8 +123,27 @@ func build(t *testing.T, source string, f form, flags ...string) module {
 	return m
 }
 
-// compare makes the patch from the stripped files.
-func (m module) compare(t *testing.T) *plan.Build {
+// named is the module with its symbols.
+func (m module) named() module {
+	m.old, m.fixed = m.old+symbolExt, m.fixed+symbolExt
+	return m
+}
+
+// unstrip puts the builds with symbols into the place of those without.
+func (m module) unstrip(t *testing.T) {
+	t.Helper()
+	for _, p := range []string{m.old, m.fixed} {
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(p+symbolExt, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// read is what the two files hold.
+func (m module) read(t *testing.T) (old, fixed []byte) {
 	t.Helper()
 	var data [2][]byte
 	for i, p := range []string{m.old, m.fixed} {
@@ -129,7 +153,14 @@ func (m module) compare(t *testing.T) *plan.Build {
 		}
 		data[i] = b
 	}
-	b, err := plan.Pair(data[0], data[1], m.old, m.fixed, "test")
+	return data[0], data[1]
+}
+
+// compare makes the patch from the files.
+func (m module) compare(t *testing.T) *plan.Build {
+	t.Helper()
+	old, fixed := m.read(t)
+	b, err := plan.Pair(old, fixed, m.old, m.fixed, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +180,7 @@ func (m module) patch(t *testing.T) *patch.Patch {
 // symbols are the functions of the unstripped copy by address.
 func symbols(t *testing.T, path string) map[uint64]string {
 	t.Helper()
-	f, err := elf.Open(path + ".sym")
+	f, err := elf.Open(strings.TrimSuffix(path, symbolExt) + symbolExt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +230,7 @@ func host(t *testing.T, f form) string {
 		d := hosts.dir
 		compile(t, filepath.Join(d, "libcase.so"), "testdata/stub.c", "-fPIC", "-shared", "-Wl,-soname,libcase.so")
 		compile(t, filepath.Join(d, string(linked)), "testdata/host.c", "-fPIE", "-pie", filepath.Join(d, "libcase.so"))
-		compile(t, filepath.Join(d, string(loaded)), "testdata/host.c", "-fPIE", "-pie", "-DLOADED")
+		compile(t, filepath.Join(d, string(loaded)), "testdata/host.c", "-fPIE", "-pie", "-rdynamic", "-DLOADED")
 	})
 	if hosts.err != nil {
 		t.Fatal(hosts.err)
@@ -415,6 +446,16 @@ func wantState(t *testing.T, r engine.Result, want engine.State) {
 	if r.State != want {
 		t.Fatalf("the engine says %s, want %s: %+v", r.State, want, r.Reasons)
 	}
+}
+
+func hasSection(t *testing.T, path, name string) bool {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return f.Section(name) != nil
 }
 
 // offset is where an address of a build lies in its file.

@@ -24,6 +24,24 @@ static FN int rare(int x)
 	}
 	return x * 2;
 }
+/* Two ways into its cold part: the second one moves when the first grows. */
+static FN int shifted(int x, int y)
+{
+	if (__builtin_expect(x < 0, 0)) {
+		complain(x);
+#ifdef FIXED
+		complain(1000);
+		complain(2000);
+#endif
+		return (int)errors;
+	}
+	if (__builtin_expect(y < 0, 0)) {
+		complain(y);
+		complain(-1);
+		return (int)errors * 2;
+	}
+	return x + y;
+}
 
 void answer(const char *cmd)
 {
@@ -35,5 +53,9 @@ void answer(const char *cmd)
 	} else if (IS("rare")) {
 		errors = 0;
 		printf("%d", rare((int)ARG));
+	} else if (IS("shifted")) {
+		int x = (int)ARG;
+		errors = 0;
+		printf("%d %d %d", shifted(x, 1), shifted(1, x), shifted(2, 3));
 	}
 }
