@@ -244,7 +244,10 @@ func (c *checker) codeAt(q *question) outcome {
 		if q.got != m.to+overlayBias+off {
 			return bad(Branch, "leads to %s, not to %v+%#x in the overlay", c.nameOf(q.got), p, off)
 		}
-		if q.use == address && off == 0 {
+		if q.use == address && off > 0 {
+			return unsure(Branch, "takes the address of a label of %v: what is kept of such leads into the baseline's", p)
+		}
+		if q.use == address {
 			c.escapes[0] = true
 			if (!c.old.named || !c.fixed.named) && !c.isNew(p) {
 				return unsure(Branch, "takes the address of %v, which seems to be new", p)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hotpatch/internal/module"
@@ -251,7 +252,9 @@ func (c *comparer) judgeChange(ch *Change) {
 	}
 }
 
-// judgeLabels refuses tables of labels (computed goto): pointers to the inside of a function.
+// judgeLabels refuses where pointers lead to the inside of a function (computed
+// goto): from a table of labels, or because the function takes the address of a
+// label itself. What the program has kept of them leads into the baseline's.
 func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
 	if c.labels == nil {
 		c.labels = make(map[*module.Func]module.Addr)
@@ -269,5 +272,12 @@ func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
 	}
 	if at, ok := c.labels[f]; ok {
 		c.refuse(Labels, f.Name, "pointers at %v lead to the inside of the function (computed goto)", at)
+	}
+	for _, in := range c.body(m, f) {
+		t := module.Addr(in.Target(uint64(in.At)))
+		if in.RIP && in.MemSize == 0 && f.Contains(t) && !slices.Contains(f.Entries, t) {
+			c.refuse(Labels, f.Name, "the code at %v takes the address of one of its labels, %v (computed goto)", in.At, t)
+			return
+		}
 	}
 }
