@@ -90,6 +90,9 @@ func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFla
 	if err != nil {
 		return err
 	}
+	for _, r := range done {
+		p.settled(ctx, r)
+	}
 	out := done
 	if f.dryRun {
 		for _, j := range jobs {
@@ -135,12 +138,6 @@ func (a *app) applyJobs(ctx context.Context, jobs []job, opts engine.Options, p 
 	return work(ctx, req, p)
 }
 
-// work has a worker serve a request, and shows how it goes.
-func work(ctx context.Context, req engine.Request, p *progress) ([]engine.Result, error) {
-	var c engine.Client
-	return c.Do(ctx, req, func(e engine.Event) { p.say("process %d: %s", e.Pid, e.State) })
-}
-
 // finish prints what became of the processes and sets the exit status.
 func (a *app) finish(w io.Writer, command string, out []processReport) error {
 	var err error
@@ -149,19 +146,20 @@ func (a *app) finish(w io.Writer, command string, out []processReport) error {
 	} else {
 		printResults(w, out)
 	}
-	for _, r := range out {
-		switch r.State {
-		case "failed":
-			return exitFailed
-		case "damaged":
-			return exitDamaged
-		case "refused", "blocked":
-			if err == nil {
-				err = exitRefused
-			}
-		}
+	is := func(states ...string) bool {
+		return slices.ContainsFunc(out, func(r processReport) bool { return slices.Contains(states, r.State) })
 	}
-	return err
+	switch {
+	case err != nil:
+		return err
+	case is("damaged"):
+		return exitDamaged
+	case is("failed"):
+		return exitFailed
+	case is("refused", "blocked"):
+		return exitRefused
+	}
+	return nil
 }
 
 // jobsOfHost plans for every process that executes outdated code.
@@ -295,6 +293,11 @@ func resultReport(res engine.Result, proc *host.Proc, mods []moduleReport, state
 func printResults(w io.Writer, ps []processReport) {
 	if len(ps) == 0 {
 		fmt.Fprintln(w, "nothing to do: no process executes outdated code")
+	}
+	const most = 50 // processes that are listed
+	if len(ps) > most {
+		printSummary(w, ps)
+		return
 	}
 	for _, p := range ps {
 		fmt.Fprintf(w, "%s: %s", strings.TrimSpace(fmt.Sprint(p.PID, " ", clean(p.Program))), p.State)

@@ -54,8 +54,8 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 
 // app is what the subcommands share: the global flags.
 type app struct {
-	json  bool
-	store string
+	json, verbose bool
+	store         string
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -79,9 +79,10 @@ Exit status: 0 done, 1 an error, 2 (status) something runs outdated code,
 		Version:       toolVersion(),
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (its schema is docs/json.md)")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log each change of state to standard error, with --json as JSON")
 	root.PersistentFlags().StringVar(&a.store, "store", "/run/hotpatch", "folder of the records of what is in which process")
 	root.AddCommand(
-		newStatus(a), newBuild(a), newInspect(a), newApply(a), newVerify(a), newRollback(a), newWorker(), newMan(),
+		newStatus(a), newBuild(a), newInspect(a), newApply(a), newVerify(a), newRollback(a), newDoctor(a), newWorker(), newMan(),
 	)
 	return root
 }

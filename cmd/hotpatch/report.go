@@ -4,14 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
-
-	"golang.org/x/term"
 
 	"hotpatch/internal/diff"
+	"hotpatch/internal/doctor"
 	"hotpatch/internal/engine"
 	"hotpatch/internal/host"
 	"hotpatch/internal/plan"
@@ -28,6 +25,7 @@ type report struct {
 	Processes []processReport `json:"processes,omitzero"`
 	Modules   []moduleReport  `json:"modules,omitempty"`
 	Patch     *patchReport    `json:"patch,omitempty"`
+	Checks    []doctor.Check  `json:"checks,omitempty"`
 }
 
 type processReport struct {
@@ -199,30 +197,6 @@ func table(w io.Writer, head string, rows [][]string) {
 		fmt.Fprintln(t, strings.Join(r, "\t"))
 	}
 	t.Flush()
-}
-
-// progress shows what is going on, on a terminal, once it takes a second.
-type progress struct {
-	start time.Time
-	shown bool
-	on    bool
-}
-
-func newProgress(a *app) *progress {
-	return &progress{start: time.Now(), on: !a.json && term.IsTerminal(int(os.Stderr.Fd()))}
-}
-
-func (p *progress) say(format string, args ...any) {
-	if p.on && time.Since(p.start) > time.Second {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
-		p.shown = true
-	}
-}
-
-func (p *progress) done() {
-	if p.shown {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
-	}
 }
 
 // clean makes a name from a process or a file fit for a terminal.

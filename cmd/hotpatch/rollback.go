@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hotpatch/internal/engine"
+	"hotpatch/internal/host"
 	"hotpatch/internal/patch"
 )
 
@@ -107,11 +108,8 @@ func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []in
 		case engine.Already:
 			state = "nothing"
 		}
-		for i := range targets {
-			if targets[i].PID == res.Pid {
-				out = append(out, resultReport(res, &targets[i], nil, state))
-			}
-		}
+		i := slices.IndexFunc(targets, func(p host.Proc) bool { return p.PID == res.Pid })
+		out = append(out, resultReport(res, &targets[i], nil, state))
 	}
 	if len(out) == 0 && !a.json {
 		fmt.Fprintln(w, "no process is patched")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,47 +30,36 @@ byte is named, and the exit status is then 4.`,
 }
 
 func (a *app) verify(ctx context.Context, w io.Writer, pids []int) error {
-	targets, gone, err := a.patched(ctx, pids)
+	p := newProgress(a)
+	defer p.done()
+	p.say("reading processes")
+	targets, out, err := a.patched(ctx, pids)
 	if err != nil {
 		return err
 	}
-	e, err := a.engine()
-	if err != nil {
-		return err
-	}
-	out := gone
-	damaged, refused := false, false
+	req := engine.Request{Op: engine.OpVerify, Options: engine.Options{Store: a.store}}
 	for i := range targets {
-		res := e.Verify(targets[i].PID)
-		state := stateName(res.State)
-		r := resultReport(res, &targets[i], nil, state)
-		switch res.State {
-		case engine.Tampered:
-			damaged = true
-		case engine.Refused, engine.Blocked:
-			refused = true // nothing was verified
-		case engine.Already:
+		req.Pids = append(req.Pids, engine.Target{Pid: targets[i].PID, Start: targets[i].Start})
+	}
+	var results []engine.Result
+	if len(req.Pids) > 0 {
+		if results, err = work(ctx, req, p); err != nil {
+			return err
+		}
+	}
+	p.done()
+	for i, res := range results {
+		r := resultReport(res, &targets[i], nil, stateName(res.State))
+		if res.State == engine.Already {
 			r.State, r.Verified = "nothing", false
 		}
 		out = append(out, r)
 	}
-	if a.json {
-		err = a.print(w, "verify", report{Processes: out})
-	} else if len(out) == 0 {
+	if len(out) == 0 && !a.json {
 		fmt.Fprintln(w, "no process is patched")
-	} else {
-		printResults(w, out)
+		return nil
 	}
-	if err == nil && damaged {
-		return exitDamaged
-	}
-	if err == nil && slices.ContainsFunc(out, func(r processReport) bool { return r.State == "failed" }) {
-		return exitFailed
-	}
-	if err == nil && refused {
-		return exitRefused
-	}
-	return err
+	return a.finish(w, "verify", out)
 }
 
 // patched are the processes with a patch among pids, or among all, and a

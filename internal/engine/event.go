@@ -29,7 +29,7 @@ func (t *txn) tell(state string) {
 }
 
 // Log writes the event as a record. The messages are "step" and "end"; the keys
-// do not change: pid, start, program, patch and state, at the end also level,
+// do not change: pid, start, program, patch and state, at the end also consistency,
 // pause_us, stops and verified, and for each reason code, name and detail.
 func (e *Event) Log(ctx context.Context, l *slog.Logger) {
 	var patches []string
@@ -52,7 +52,7 @@ func (e *Event) Log(ctx context.Context, l *slog.Logger) {
 	case Failed, Tampered:
 		level = slog.LevelError
 	}
-	attrs = append(attrs, slog.String("level_reached", string(r.Level)), slog.Int64("pause_us", r.Pause), slog.Int("stops", r.Tries), slog.Bool("verified", r.Verified))
+	attrs = append(attrs, slog.String("consistency", string(r.Level)), slog.Int64("pause_us", r.Pause), slog.Int("stops", r.Tries), slog.Bool("verified", r.Verified))
 	if len(r.Reasons) > 0 {
 		first := &r.Reasons[0]
 		attrs = append(attrs, slog.String("reason", string(first.Code)), slog.String("detail", first.Error()))
