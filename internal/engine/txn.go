@@ -127,7 +127,7 @@ func (e *Engine) begin(id process.ID, res *Result) (t *txn, end func(), err erro
 	t = &txn{Engine: e, p: p, res: res}
 	if err = t.survey(); err == nil {
 		if err = t.load(); err == nil {
-			res.Program = t.rec.Program
+			res.Program = strings.TrimSuffix(t.rec.Program, " (deleted)")
 			err = t.recover()
 		}
 		if err == nil {
