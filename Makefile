@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build install test lint demo debian corpus pairing bench clean
+.PHONY: help build install test lint demo debian cases corpus pairing bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: build ## patch a vulnerable server under load, and roll back
 
 debian: build ## patch real updates of Debian in running programs; ONLY=a,b ROUNDS=100
 	$(GO) run ./test/debian --tool $(BIN) $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+cases: ## patch programs in every place one may run in: docs/cases.md
+	$(GO) run ./test/cases
 
 corpus: build ## build, check and try the patches of all listed sources of Debian; ONLY=a,b SLICE=1/6 BUDGET=8m FRESH=1
 	$(GO) run ./test/corpus --tool $(BIN) $(if $(ONLY),--only $(ONLY)) $(if $(SLICE),--slice $(SLICE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(FRESH),--fresh)

@@ -119,9 +119,12 @@ func (t *txn) unloaded(r *UnitRecord, pending bool) (bool, error) {
 	return !pending && len(r.Steers) > 0, nil
 }
 
-// why tells of an error that memory could not be reached whose module it was
-// that the program has unloaded meanwhile, if one was.
+// why tells what was behind an error: that the process is no more, or that
+// memory could not be reached since the program has unloaded the module.
 func (t *txn) why(err error) error {
+	if t != nil && !t.p.Alive() {
+		return process.ErrExited
+	}
 	if t == nil || !errors.Is(err, unix.EIO) || t.survey() != nil {
 		return err
 	}

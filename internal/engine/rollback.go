@@ -32,9 +32,6 @@ func (e *Engine) takeOut(id process.ID, ids []patch.ID, oneStep bool) (res Resul
 	}
 	if err != nil {
 		res.fail(t.why(err))
-		if t != nil && !t.p.Alive() {
-			res.State = Exited
-		}
 	}
 	e.store.note(&res)
 	return res

@@ -191,9 +191,6 @@ func (e *Engine) applyTo(id process.ID, patches []*patch.Patch) (res Result) {
 	}
 	if err != nil {
 		res.fail(t.why(err))
-		if t != nil && !t.p.Alive() {
-			res.State = Exited
-		}
 	}
 	e.store.note(&res)
 	return res
@@ -315,6 +312,10 @@ func (t *txn) spread() error {
 func (t *txn) match() (err error) {
 	if err := t.alone(); err != nil {
 		return err
+	}
+	// rt_sigreturn(2) finds no token on a shadow stack (Linux 6.6) that no signal was delivered on.
+	if st, err := t.p.Status(0); err != nil || st.ShadowStack {
+		return errors.Join(err, &Reason{Code: Kernel, Detail: "it has a user shadow stack: a thread that makes a call for us would not find back"})
 	}
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return &Reason{Code: NoThread, Detail: err.Error()}
