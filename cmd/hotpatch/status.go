@@ -143,6 +143,9 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 		if err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
 			mr.State, mr.Reason = "outdated", "patched, but another build is on disk now"
 		}
+		if u.Lacking {
+			mr.State, mr.Reason = "outdated", "patched, but the program has loaded it once more"
+		}
 		return mr, true
 	}
 	switch m.State {

@@ -595,5 +595,10 @@ func (e *Engine) Status(pid int) (*Record, error) {
 	if len(t.rec.Units)+len(t.rec.Stays) == 0 && t.rec.Left == 0 {
 		return nil, nil
 	}
+	for i := range t.rec.Units {
+		if p, err := t.store.Patch(t.rec.Units[i].Patch); err == nil {
+			t.rec.Units[i].Lacking = !t.everywhere(p)
+		}
+	}
 	return t.rec, t.drained()
 }

@@ -77,6 +77,10 @@ type UnitRecord struct {
 	// is out of force, in the patch's own.
 	Draining bool       `json:"draining,omitempty"`
 	Replaced []patch.ID `json:"replaced,omitempty"` // the patches before it in this module, oldest first
+
+	// Lacking says that the program has loaded another copy of the module
+	// since, without the patch. Engine.Status sets it.
+	Lacking bool `json:"-"`
 }
 
 // HeldRecord is where something of an overlay is that an earlier patch brought.

@@ -54,12 +54,22 @@ func TestLaterCopy(t *testing.T) {
 	g := start(t, "LD_LIBRARY_PATH="+filepath.Dir(m.old), host)
 	e := newEngine(t, engine.Options{Deadline: time.Second})
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+	lacking := func(want bool) {
+		t.Helper()
+		rec, err := e.Status(g.pid())
+		if err != nil || rec == nil || rec.Units[0].Lacking != want {
+			t.Errorf("record %+v, %v; want a copy without the patch: %t", rec, err, want)
+		}
+	}
+	lacking(false)
 	g.want("value", "200/1/C 10/1/1") // it is loaded now
+	lacking(true)
 	r := e.Apply(g.pid(), []*patch.Patch{p})
 	wantState(t, r, engine.Patched)
 	if r.Functions != len(p.Steers) {
 		t.Errorf("%d functions, want %d", r.Functions, len(p.Steers))
 	}
+	lacking(false)
 	g.want("value", "200/2/C 200/2/C")
 	wantState(t, e.Verify(g.pid()), engine.Verified)
 	wantState(t, e.Remove(g.pid(), nil), engine.Removed)
