@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
@@ -117,28 +114,6 @@ func (t *txn) unloaded(r *UnitRecord, pending bool) (bool, error) {
 		}
 	}
 	return !pending && len(r.Steers) > 0, nil
-}
-
-// why tells what was behind an error: that the process is no more, or that
-// memory could not be reached since the program has unloaded the module.
-func (t *txn) why(err error) error {
-	if t != nil && !t.p.Alive() {
-		return process.ErrExited
-	}
-	if t == nil || !errors.Is(err, unix.EIO) || t.survey() != nil {
-		return err
-	}
-	for _, r := range slices.Concat(t.rec.Units, t.rec.Pending, t.rec.Going) {
-		if t.moduleOf(&r) == nil {
-			return &Reason{Code: NoModule, Module: path.Base(r.Path), Detail: "the program unloaded it meanwhile"}
-		}
-	}
-	for _, u := range t.units {
-		if !slices.ContainsFunc(t.mods, func(m process.Module) bool { return m.Bias == u.mod.Bias }) {
-			return &Reason{Code: NoModule, Module: u.patch.Module, Detail: "the program unloaded it meanwhile"}
-		}
-	}
-	return err
 }
 
 // abandon makes an overlay whose module is gone look like nothing of ours.

@@ -274,40 +274,6 @@ func (t *txn) choose(patches []*patch.Patch) {
 	}
 }
 
-// everywhere reports whether no module lacks a patch that is on record.
-func (t *txn) everywhere(pt *patch.Patch) bool {
-	lacking, err := t.without(pt)
-	return err != nil || len(lacking) == 0
-}
-
-// without are the modules that a patch is for and that do not have it.
-func (t *txn) without(pt *patch.Patch) ([]process.Module, error) {
-	found, err := match(t.p, t.mods, t.order(), pt)
-	return slices.DeleteFunc(found, func(m process.Module) bool {
-		return slices.ContainsFunc(t.rec.Units, func(r UnitRecord) bool { return r.Patch == pt.ID && r.Bias == m.Bias })
-	}), err
-}
-
-// spread makes a unit of each module that a patch is for.
-func (t *txn) spread() error {
-	var out []*unit
-	for _, u := range t.units {
-		if u.again { // it knows its module
-			out = append(out, u)
-			continue
-		}
-		mods, err := t.without(u.patch)
-		if err != nil {
-			return err
-		}
-		for _, m := range mods {
-			out = append(out, &unit{patch: u.patch, mod: m})
-		}
-	}
-	t.units = out
-	return nil
-}
-
 // match finds the modules of what comes, and which patches it replaces.
 func (t *txn) match() (err error) {
 	if err := t.alone(); err != nil {
