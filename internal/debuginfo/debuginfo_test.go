@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -243,4 +244,34 @@ func FuzzRead(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestOpen: the build says what is looked for, and whoever opens it says what
+// may be read. A pipe in its place is left alone.
+func TestOpen(t *testing.T) {
+	path, _ := builds(t)
+	places := []string{filepath.Join(filepath.Dir(path), "old.so.debug"), filepath.Join(filepath.Dir(path), ".debug/old.so.debug")}
+	separate(t, path, places[1])
+	run(t, "objcopy", "--add-gnu-debuglink="+places[1], path)
+	m := open(t, path)
+	var asked []string
+	p := debuginfo.Places{Root: "/debug", Open: func(path string) (*os.File, error) {
+		asked = append(asked, path)
+		return nil, os.ErrPermission
+	}}
+	if _, err := p.Find(t.Context(), m); !errors.Is(err, debuginfo.ErrNone) {
+		t.Errorf("what must not be opened was found: %v", err)
+	}
+	want := append([]string{byID("/debug", t, path)}, append(places, "/debug"+places[0])...)
+	if d := cmp.Diff(want, asked); d != "" {
+		t.Errorf("asked for (-want +got):\n%s", d)
+	}
+	for _, place := range places {
+		if err := errors.Join(os.RemoveAll(place), syscall.Mkfifo(place, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := (debuginfo.Places{}).Find(t.Context(), m); !errors.Is(err, debuginfo.ErrNone) {
+		t.Errorf("pipes: %v", err)
+	}
 }

@@ -48,6 +48,7 @@ type Proc struct {
 	// Container is a hint taken from its control group, empty when there is none.
 	Container string   `json:"container,omitempty"`
 	Modules   []Module `json:"modules"` // in the order of their addresses
+	userNS    uint64   // inode number of its user namespace
 	// Err says why Modules is empty; a process that ended meanwhile is left out instead.
 	Err error `json:"-"`
 }
@@ -82,7 +83,27 @@ type Module struct {
 	VersionReason  string  `json:"version_reason,omitempty"`
 
 	root     rootKey
+	found    string    // the path that OnDisk was found at
 	replaced time.Time // when the mapped file lost its last name, zero when unknown
+}
+
+// A Pair names two files for as long as a scan: the one that is mapped and the
+// one that takes its place. An Identity does not say what lies outside of the
+// loaded segments, as symbols do, so that whoever has two files with the
+// identities of others could otherwise have a say in what becomes of those.
+type Pair struct {
+	dev, ino       uint64
+	userNS         uint64
+	root           rootKey
+	path, found    string
+	running, fixed module.Identity
+}
+
+// Pair is of a module of the process. Where it is the same, the same file is
+// mapped, and replaced by the same file of the same root, and the same owners
+// are trusted.
+func (p *Proc) Pair(m *Module) Pair {
+	return Pair{m.Dev, m.Ino, p.userNS, m.root, m.Path, m.found, m.Running, m.Fixed}
 }
 
 // A Package is an installed package.
@@ -96,16 +117,14 @@ type Package struct {
 	SourceVersion string `json:"source_version,omitempty"`
 }
 
-// An UntrustedError refuses a file that others than root could have written.
+// An UntrustedError refuses a file that others than root could have written,
+// or led to, or that is not the one that the package manager installed.
 type UntrustedError struct {
-	Path string
-	UID  uint32
-	Mode uint32 // permission bits
+	Path string // of the file, or of a directory or link on the way to it
+	Why  string
 }
 
-func (e *UntrustedError) Error() string {
-	return fmt.Sprintf("%s belongs to user %d with mode %#o: not only root can write it", e.Path, e.UID, e.Mode)
-}
+func (e *UntrustedError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Why) }
 
 // A ChangedError says that what was scanned is not what is there now.
 type ChangedError struct {

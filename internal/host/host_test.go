@@ -140,7 +140,7 @@ func TestProcess(t *testing.T) {
 	}
 	got := host.Proc{PID: pid, PPID: p.PPID, Comm: p.Comm, Exe: p.Exe, UID: p.UID, Root: p.Root, OtherNS: p.OtherNS}
 	want := host.Proc{PID: pid, PPID: os.Getpid(), Comm: "prog", Exe: prog, UID: 65534, Root: "/"}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(host.Module{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(host.Proc{}, host.Module{})); diff != "" {
 		t.Errorf("process (-want +got):\n%s", diff)
 	}
 	if m := find(t, p, prog); m.Running != (module.Identity{}) {

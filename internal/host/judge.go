@@ -28,6 +28,7 @@ type verdict struct {
 	state   State
 	reason  string
 	onDisk  string
+	found   string
 	running module.Identity
 	fixed   module.Identity
 }
@@ -94,6 +95,7 @@ func (s *scanner) module(d procDir, r *root, mp mapping) (Module, bool, error) {
 		return m, false, nil
 	}
 	m.State, m.Reason, m.OnDisk, m.Running, m.Fixed = v.state, v.reason, v.onDisk, v.running, v.fixed
+	m.found = v.found
 	if v.onDisk == m.Path+deletedMark { // that is its name
 		m.Path, m.Deleted = v.onDisk, false
 	}
@@ -150,7 +152,7 @@ func (s *scanner) same(r *root, path string, mapped *os.File, st *unix.Stat_t) (
 	if err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
 		return verdict{}, false
 	}
-	v := verdict{state: Current, reason: "the file on disk is the one mapped", onDisk: canonical(r, disk, path)}
+	v := verdict{state: Current, reason: "the file on disk is the one mapped", onDisk: canonical(r, disk, path), found: path}
 	if s.Identities {
 		id, err := s.Cache.identity(mapped, st)
 		if err != nil {
@@ -167,7 +169,7 @@ func (s *scanner) compare(r *root, path string, disk, mapped *os.File, st *unix.
 	if err != nil {
 		return unknown(err)
 	}
-	v := verdict{onDisk: canonical(r, disk, path)}
+	v := verdict{onDisk: canonical(r, disk, path), found: path}
 	if v.running, err = s.Cache.identity(mapped, st); err != nil {
 		return unknown(fmt.Errorf("the mapped file: %w", err))
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,34 +39,21 @@ func Running(p *Proc, m *Module) (*os.File, error) {
 }
 
 // Fixed opens the file on disk that takes the place of a mapped one, inside
-// the root that the process sees. It must be a regular file that only root
-// can write, or the caller's own: otherwise the error is an *UntrustedError.
-// It is a *ChangedError when the process or the build on disk is no longer
-// the one that was scanned.
+// the root that the process sees. It, and every directory and link on the way,
+// must be writable for nobody but root and the caller, or in a container the
+// container's root, and it must be what dpkg has on record, if it has anything:
+// otherwise the error is an *UntrustedError. It is a *ChangedError when the
+// process or the build on disk is no longer the one that was scanned.
 func Fixed(p *Proc, m *Module) (*os.File, error) {
 	if m.OnDisk == "" {
 		return nil, fmt.Errorf("open the file that replaces %s: %s", m.Path, m.Reason)
 	}
-	d, err := reach(p)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	mountNS, err := d.mountNS()
-	if err != nil {
-		return nil, err
-	}
-	var r *root
-	if m.Outside {
-		r, err = findTop(mountNS)
-	} else {
-		r, err = d.root(mountNS)
-	}
+	r, who, err := place(p, m)
 	if err != nil {
 		return nil, err
 	}
 	defer r.dir.Close()
-	f, err := r.locate(m.OnDisk)
+	f, err := r.trusted(cmp.Or(m.found, m.OnDisk), who)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, &ChangedError{p.PID, m.OnDisk + " was removed"}
 	}
@@ -80,10 +68,55 @@ func Fixed(p *Proc, m *Module) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &ChangedError{p.PID, m.OnDisk + " became something other than a file"}
 	}
-	if (st.Uid != 0 && st.Uid != uint32(os.Geteuid())) || st.Mode&0o022 != 0 {
-		return nil, &UntrustedError{m.OnDisk, st.Uid, st.Mode & 0o7777}
+	out, err := expect(f, p, m.Fixed)
+	if err != nil {
+		return nil, err
 	}
-	return expect(f, p, m.Fixed)
+	if err := newPackages(r, false).recorded(m.Package, m.OnDisk, out); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return out, nil
+}
+
+// Beside opens another file that belongs to a module, by the path that the
+// process would use, under the same rules as Fixed.
+func Beside(p *Proc, m *Module, path string) (*os.File, error) {
+	r, who, err := place(p, m)
+	if err != nil {
+		return nil, err
+	}
+	defer r.dir.Close()
+	f, err := r.trusted(path, who)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return regular(f)
+}
+
+// place is the root that the paths of a module lead from, and who may own what
+// is taken from it.
+func place(p *Proc, m *Module) (*root, owners, error) {
+	d, err := reach(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer d.Close()
+	mountNS, err := d.mountNS()
+	if err != nil {
+		return nil, nil, err
+	}
+	who, err := d.owners(p.OtherNS)
+	if err != nil {
+		return nil, nil, err
+	}
+	var r *root
+	if m.Outside {
+		r, err = findTop(mountNS)
+	} else {
+		r, err = d.root(mountNS)
+	}
+	return r, who, err
 }
 
 // reach opens /proc/PID of the very process that was scanned.

@@ -143,6 +143,12 @@ func (r *root) read(path string) (*os.File, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return regular(f)
+}
+
+// regular opens for reading what an O_PATH descriptor stands for if that is a
+// regular file.
+func regular(f *os.File) (*os.File, error) {
 	st, err := fstat(f)
 	if err != nil {
 		return nil, err

@@ -158,10 +158,13 @@ func (s *scanner) close() {
 	}
 }
 
-func (d procDir) mountNS() (uint64, error) {
+func (d procDir) mountNS() (uint64, error) { return d.namespace("ns/mnt") }
+
+// namespace is the inode number that tells a namespace from others (namespaces(7)).
+func (d procDir) namespace(name string) (uint64, error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(int(d.Fd()), "ns/mnt", &st, 0); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: d.Name() + "/ns/mnt", Err: err}
+	if err := unix.Fstatat(int(d.Fd()), name, &st, 0); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: d.Name() + "/" + name, Err: err}
 	}
 	return st.Ino, nil
 }
@@ -249,6 +252,9 @@ func (s *scanner) describe(d procDir, st stat, p *Proc) error {
 		return err
 	}
 	if p.MountNS, err = d.mountNS(); err != nil {
+		return err
+	}
+	if p.userNS, err = d.namespace("ns/user"); err != nil {
 		return err
 	}
 	p.OtherNS = p.MountNS != s.mountNS

@@ -35,6 +35,10 @@ type Build struct {
 // Pair compares two builds, given as the bytes of their files, and makes the
 // patch. What cannot be read as a program is refused, not an error.
 func Pair(oldData, newData []byte, oldPath, newPath, tool string) (*Build, error) {
+	return pair(oldData, newData, oldPath, newPath, tool, debuginfo.Usual())
+}
+
+func pair(oldData, newData []byte, oldPath, newPath, tool string, places debuginfo.Places) (*Build, error) {
 	var ms [2]*module.Module
 	for i, f := range []struct {
 		data []byte
@@ -49,7 +53,7 @@ func Pair(oldData, newData []byte, oldPath, newPath, tool string) (*Build, error
 		}
 		ms[i] = m
 	}
-	r, err := diff.CompareTypes(ms[0], ms[1], func() (old, new *debuginfo.Info, err error) { return types(ms[0], ms[1]) })
+	r, err := diff.CompareTypes(ms[0], ms[1], func() (old, new *debuginfo.Info, err error) { return types(places, ms[0], ms[1]) })
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +82,7 @@ func Pair(oldData, newData []byte, oldPath, newPath, tool string) (*Build, error
 
 // types finds the debug information of two builds. A server is asked for the
 // fixed build's only when there is some for the baseline.
-func types(old, new *module.Module) (a, b *debuginfo.Info, err error) {
-	p := debuginfo.Usual()
+func types(p debuginfo.Places, old, new *module.Module) (a, b *debuginfo.Info, err error) {
 	if a, err = p.Find(context.Background(), old); err == nil {
 		b, err = p.Find(context.Background(), new)
 	}
@@ -126,13 +129,12 @@ type Planner struct {
 	Tool string // version of the program, for the patch file
 
 	mu     sync.Mutex
-	builds map[[2]module.Identity]*job
+	builds map[host.Pair]*job
 }
 
 type job struct {
-	once  sync.Once
-	build *Build
-	err   error
+	sync.Mutex
+	build *Build // nil: not yet
 }
 
 // Plan works out what every process with outdated modules needs. It calls
@@ -195,31 +197,42 @@ func group(proc *host.Proc) Need {
 func (p *Planner) build(proc *host.Proc, m *host.Module, progress func(string)) (*Build, error) {
 	p.mu.Lock()
 	if p.builds == nil {
-		p.builds = make(map[[2]module.Identity]*job)
+		p.builds = make(map[host.Pair]*job)
 	}
-	k := [2]module.Identity{m.Running, m.Fixed}
+	k := proc.Pair(m)
 	j := p.builds[k]
 	if j == nil {
 		j = &job{}
 		p.builds[k] = j
 	}
 	p.mu.Unlock()
-	j.once.Do(func() {
-		if progress != nil {
-			progress(m.Path)
+	j.Lock()
+	defer j.Unlock()
+	if j.build != nil {
+		return j.build, nil
+	}
+	if progress != nil {
+		progress(m.Path)
+	}
+	var files [2][]byte
+	for i, open := range []func(*host.Proc, *host.Module) (*os.File, error){host.Running, host.Fixed} {
+		f, err := open(proc, m)
+		if err == nil {
+			files[i], err = readAll(f)
 		}
-		var files [2][]byte
-		for i, open := range []func(*host.Proc, *host.Module) (*os.File, error){host.Running, host.Fixed} {
-			f, err := open(proc, m)
-			if err == nil {
-				files[i], err = readAll(f)
-			}
-			if err != nil {
-				j.err = fmt.Errorf("read %s of process %d: %w", m.Path, proc.PID, err)
-				return
-			}
+		if err != nil { // the next process may have more luck
+			return nil, fmt.Errorf("read %s of process %d: %w", m.Path, proc.PID, err)
 		}
-		j.build, j.err = Pair(files[0], files[1], m.Path, m.OnDisk, p.Tool)
-	})
-	return j.build, j.err
+	}
+	places := debuginfo.Usual()
+	places.Open = func(path string) (*os.File, error) { return host.Beside(proc, m, path) }
+	b, err := pair(files[0], files[1], m.Path, m.OnDisk, p.Tool, places)
+	if err == nil && b.Patch != nil && (b.Patch.Baseline != m.Running || b.Patch.Fixed != m.Fixed) {
+		err = &host.ChangedError{PID: proc.PID, What: m.Path + " became another build"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	j.build = b
+	return b, nil
 }
