@@ -177,7 +177,7 @@ func inspect(p *patch.Patch, file string) *patchReport {
 
 func printPatch(w io.Writer, r *patchReport) {
 	fmt.Fprintf(w, "%s: %s, %s\n", r.File, clean(r.Module), r.Verdict)
-	fmt.Fprintf(w, "  patch     %s\n  baseline  build-id %s\n  fixed     build-id %s\n  built by  hotpatch %s\n", r.ID, r.Baseline.BuildID, r.Fixed.BuildID, clean(r.Tool))
+	fmt.Fprintf(w, "  patch     %s\n  baseline  build-id %s\n  fixed     build-id %s\n  built by  hotpatch %s\n", r.ID, clean(r.Baseline.BuildID), clean(r.Fixed.BuildID), clean(r.Tool))
 	fmt.Fprintf(w, "  code      %d bytes; pages: %d KiB code, %d KiB read-only, %d KiB writable\n", r.Sizes.Code, r.Sizes.Text>>10, r.Sizes.ReadOnly>>10, r.Sizes.Writable>>10)
 	fmt.Fprintf(w, "  fixups   ")
 	for k := patch.RelBaseline; k <= patch.AbsImport; k++ {
@@ -185,7 +185,7 @@ func printPatch(w io.Writer, r *patchReport) {
 			fmt.Fprintf(w, " %d %s", n, k)
 		}
 	}
-	fmt.Fprintf(w, "\n  level     strict; entry: %v, %s\n\nfunctions\n", r.Entry, r.EntryWhy)
+	fmt.Fprintf(w, "\n  level     strict; entry: %v, %s\n\nfunctions\n", r.Entry, clean(r.EntryWhy))
 	for _, f := range r.Functions {
 		steered := ""
 		if f.Steered {
@@ -204,7 +204,7 @@ func printPatch(w io.Writer, r *patchReport) {
 		fmt.Fprintf(w, "\nleft out, since it cannot matter\n")
 	}
 	for _, o := range r.Omitted {
-		fmt.Fprintf(w, "  %s: %s: %s\n", clean(o.Function), o.Reason, clean(o.Detail))
+		fmt.Fprintf(w, "  %s: %s: %s\n", clean(o.Function), clean(o.Reason), clean(o.Detail))
 	}
 	if r.Proof != nil {
 		printProof(w, r.Proof)

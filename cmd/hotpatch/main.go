@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,11 @@ func run() int {
 	case errors.As(err, &status):
 		return int(status)
 	}
-	fmt.Fprintf(os.Stderr, "hotpatch: %v\n", err)
+	lines := strings.Split(fmt.Sprint(err), "\n") // errors that are joined have some
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	fmt.Fprintln(os.Stderr, "hotpatch:", strings.Join(lines, "\n"))
 	return 1
 }
 

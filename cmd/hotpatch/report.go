@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -199,14 +200,12 @@ func table(w io.Writer, head string, rows [][]string) {
 	t.Flush()
 }
 
-// clean makes a name from a process or a file fit for a terminal.
+// clean makes a name from a process or a file fit for a terminal: what is not
+// printed as itself (controls, line ends, bytes that are not UTF-8, marks that
+// turn the direction of writing or cannot be seen) is shown as Go writes it.
 func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
+	s = strconv.Quote(s)
+	return strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`)
 }
 
 // program is the path of a process's program. That its file was replaced is

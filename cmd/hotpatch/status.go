@@ -265,7 +265,7 @@ func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []
 		return nil, nil, fmt.Errorf("%d processes could not be read (%w): %s", hidden, first, need)
 	}
 	if hidden > 0 {
-		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%v)\n", hidden, first)
+		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%s)\n", hidden, clean(first.Error()))
 	}
 	return readable, rest, nil
 }
