@@ -94,6 +94,7 @@ const (
 	NoUnwind      Code = "no-unwinding"    // exceptions would end in new code
 	SharedMemory  Code = "shared-memory"   // with another process, whose threads are not looked at
 	MainEnded     Code = "main-thread-ended"
+	TooLarge      Code = "too-large" // more modules, mappings or tables than are looked at
 	Locked        Code = "locked"    // another transaction on this process is under way
 	Conflict      Code = "conflict"  // with a patch that is in the process
 	BadPatch      Code = "bad-patch" // contradicts itself
@@ -156,6 +157,8 @@ func (r *Result) fail(err error) {
 		reason = &Reason{Code: Gone, Detail: err.Error()}
 	case errors.Is(err, process.ErrMainEnded):
 		reason = &Reason{Code: MainEnded, Detail: err.Error()}
+	case errors.Is(err, process.ErrTooLarge):
+		reason = &Reason{Code: TooLarge, Detail: err.Error()}
 	case errors.As(err, &shared):
 		reason = &Reason{Code: SharedMemory, Detail: err.Error()}
 	case errors.As(err, &traced):

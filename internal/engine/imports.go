@@ -96,16 +96,20 @@ func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
 		if ph.Type != elf.PT_DYNAMIC {
 			continue
 		}
-		for a := exe.Bias + process.Addr(ph.Vaddr); a < exe.Bias+process.Addr(ph.Vaddr+ph.Memsz); a += 16 {
+		for a := exe.Bias + process.Addr(ph.Vaddr); a < exe.Bias+process.Addr(ph.Vaddr+min(ph.Memsz, 64<<10)); a += 16 {
 			if tag, err := p.Word(a); err == nil && elf.DynTag(tag) == elf.DT_DEBUG {
 				debug, _ = p.Word(a + 8)
 			}
 		}
 	}
+	byBias := make(map[process.Addr][]*loaded, len(out))
+	for i := range out {
+		byBias[out[i].Bias] = append(byBias[out[i].Bias], &out[i])
+	}
 	// struct r_debug: r_version 0, r_map 8; from version 2 on r_next 40.
 	for space := 0; debug != 0 && space < 100; space++ {
 		first, _ := p.Word(process.Addr(debug) + 8)
-		linkMap(p, process.Addr(first), space, out)
+		linkMap(p, process.Addr(first), space, byBias)
 		version, _ := p.Word(process.Addr(debug))
 		if debug, err = p.Word(process.Addr(debug) + 40); err != nil || int32(version) < 2 {
 			return
@@ -113,22 +117,20 @@ func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
 	}
 }
 
-// linkMap follows the list of one namespace.
-func linkMap(p *process.Process, entry process.Addr, space int, out []loaded) {
+// linkMap follows the list of one namespace. One that is a circle ends.
+func linkMap(p *process.Process, entry process.Addr, space int, byBias map[process.Addr][]*loaded) {
 	// struct link_map: l_addr 0, l_name 8, l_ld 16, l_next 24.
 	for i := 0; entry != 0 && i < 10000; i++ {
 		bias, err := p.Word(entry)
 		if err != nil {
 			return
 		}
-		for j := range out {
-			if m := &out[j]; m.Bias == process.Addr(bias) {
-				if m.linkMap == 0 {
-					m.linkMap = entry
-				}
-				if _, ok := m.spaces[space]; !ok {
-					m.spaces[space] = i
-				}
+		for _, m := range byBias[process.Addr(bias)] {
+			if m.linkMap == 0 {
+				m.linkMap = entry
+			}
+			if _, ok := m.spaces[space]; !ok {
+				m.spaces[space] = i
 			}
 		}
 		next, err := p.Word(entry + 24)

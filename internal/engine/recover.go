@@ -166,6 +166,8 @@ func (t *txn) unitsOf(recs []UnitRecord) []*unit {
 // They are hints: only what is then found byte for byte as the stored patch
 // says is believed.
 func (t *txn) inherit() error {
+	const most = 256 // more than there are ever patches: somebody else made them
+	seen := 0
 	for _, m := range t.maps {
 		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read {
 			continue
@@ -173,6 +175,9 @@ func (t *txn) inherit() error {
 		h, ok := readHeader(t.p, m.End)
 		if !ok {
 			continue
+		}
+		if seen++; seen > most {
+			return fmt.Errorf("%d headers: %w", seen, process.ErrTooLarge)
 		}
 		r := h.UnitRecord
 		if t.moduleOf(&r) == nil {

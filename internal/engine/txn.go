@@ -161,6 +161,10 @@ func (e *Engine) tidy() {
 	}
 }
 
+// maxModules are the programs and libraries that one process may have mapped,
+// several times as many as any that is known.
+const maxModules = 4096
+
 // survey reads what is mapped.
 func (t *txn) survey() (err error) {
 	if t.maps, err = t.p.Maps(); err != nil {
@@ -168,6 +172,9 @@ func (t *txn) survey() (err error) {
 	}
 	t.mods = t.p.ModulesOf(t.maps)
 	t.linked = nil
+	if len(t.mods) > maxModules {
+		return fmt.Errorf("%d modules: %w", len(t.mods), process.ErrTooLarge)
+	}
 	return nil
 }
 

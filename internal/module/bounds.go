@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"slices"
 )
 
 // The most that is read of a file, so that a hostile one cannot ask for more
@@ -14,37 +16,67 @@ const (
 	maxName     = 1 << 16 // bytes of a symbol's or section's name
 	maxNames    = 1 << 28 // bytes of all symbols' names
 	maxDynTable = 1 << 16 // bytes of .dynamic
+	maxTable    = 1 << 27 // bytes of symbols, of their names, or of relocations
 	maxCode     = 1 << 28 // bytes of executable sections
 )
 
-// bounded looks at the section headers alone, and refuses a file that would
-// take more than that.
-func bounded(data []byte) error {
-	var h elf.Header64
-	if len(data) < 64 {
+// ELF opens the ELF file of size bytes in r, which may be hostile: what debug/elf
+// then reads of its headers, symbols and relocations is bounded.
+func ELF(r io.ReaderAt, size int64) (*elf.File, error) {
+	if size > MaxSize {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrUnsupported, MaxSize)
+	}
+	if err := bounded(r, size); err != nil {
+		return nil, err
+	}
+	return elf.NewFile(r)
+}
+
+// bounded looks at the section headers and the tables that debug/elf reads, and
+// refuses a file that would take more than that.
+func bounded(r io.ReaderAt, size int64) error {
+	if size < 64 {
 		return fmt.Errorf("%w: no ELF header", ErrUnsupported)
 	}
-	if _, err := binary.Decode(data, binary.LittleEndian, &h); err != nil {
+	part := func(off, n uint64) ([]byte, error) {
+		b := make([]byte, n)
+		_, err := r.ReadAt(b, int64(off))
+		return b, err
+	}
+	var h elf.Header64
+	head, err := part(0, 64)
+	if err != nil {
 		return err
 	}
+	if _, err := binary.Decode(head, binary.LittleEndian, &h); err != nil {
+		return err
+	}
+	if h.Shoff == 0 && h.Shnum == 0 {
+		return nil
+	}
 	n := int(h.Shnum)
-	if h.Shentsize != 64 || n > maxSections || h.Shoff > uint64(len(data)) || uint64(len(data))-h.Shoff < uint64(n)*64 {
-		if h.Shoff == 0 && n == 0 {
-			return nil
-		}
+	if h.Shentsize != 64 || n == 0 || n > maxSections || h.Shoff > uint64(size) || uint64(size)-h.Shoff < uint64(n)*64 {
 		return fmt.Errorf("%w: %d section headers at %#x", ErrUnsupported, n, h.Shoff)
+	}
+	table, err := part(h.Shoff, uint64(n)*64)
+	if err != nil {
+		return err
 	}
 	heads := make([]elf.Section64, n)
 	for i := range heads {
-		if _, err := binary.Decode(data[h.Shoff+uint64(i)*64:], binary.LittleEndian, &heads[i]); err != nil {
+		if _, err := binary.Decode(table[i*64:], binary.LittleEndian, &heads[i]); err != nil {
 			return err
 		}
 	}
+	bodies := make(map[uint32][]byte)
 	body := func(i uint32) []byte {
-		if i >= uint32(n) || heads[i].Off > uint64(len(data)) || heads[i].Size > uint64(len(data))-heads[i].Off || elf.SectionType(heads[i].Type) == elf.SHT_NOBITS {
+		if i >= uint32(n) || heads[i].Off > uint64(size) || heads[i].Size > min(uint64(size)-heads[i].Off, maxTable) || elf.SectionType(heads[i].Type) == elf.SHT_NOBITS {
 			return nil
 		}
-		return data[heads[i].Off:][:heads[i].Size]
+		if _, ok := bodies[i]; !ok {
+			bodies[i], _ = part(heads[i].Off, heads[i].Size) // what cannot be read is zero
+		}
+		return bodies[i]
 	}
 	budget, code := maxNames, uint64(0)
 	name := func(table []byte, at uint32) error {
@@ -68,6 +100,9 @@ func bounded(data []byte) error {
 		}
 		if elf.SectionFlag(s.Flags)&elf.SHF_EXECINSTR != 0 {
 			code += min(s.Size, maxCode+1)
+		}
+		if s.Size > maxTable && slices.Contains([]elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM, elf.SHT_STRTAB, elf.SHT_RELA}, kind) {
+			return fmt.Errorf("%w: a table of %d bytes", ErrUnsupported, s.Size)
 		}
 		switch kind {
 		case elf.SHT_DYNAMIC:

@@ -114,10 +114,7 @@ func New(data []byte, name string) (*Module, error) {
 }
 
 func read(data []byte, name string) (*Module, error) {
-	if err := bounded(data); err != nil {
-		return nil, err
-	}
-	f, err := elf.NewFile(bytes.NewReader(data))
+	f, err := ELF(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
 	}

@@ -20,14 +20,20 @@ import (
 type Cache struct {
 	mu          sync.Mutex
 	files       map[fileKey]*File
+	size        int64            // of the tables of files, bytes
 	vdsos       map[string]*File // by their bytes
 	spots       map[spotKey]Gadgets
 	hierarchies func() ([]hierarchy, error)
 	peers       peers
 }
 
-// mostFiles bounds the files that are kept, each with a descriptor.
-const mostFiles = 256
+// Bounds on what is read and kept.
+const (
+	mostFiles = 256       // kept, each with a descriptor
+	maxCached = 1 << 30   // bytes of the tables of all that are kept
+	maxUnwind = 128 << 20 // bytes of .eh_frame of one
+	maxHashed = 16 << 30  // bytes of the files of one process whose identity is read
+)
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
@@ -50,6 +56,8 @@ type fileKey struct {
 type File struct {
 	*elf.File
 	io.ReaderAt            // its bytes
+	length      int64      // bytes
+	size        int64      // of its tables, bytes
 	table       *cfi.Table // nil: none
 	funcs       []elf.Symbol
 	dynamic     func() []elf.Symbol
@@ -93,8 +101,9 @@ func (c *Cache) open(p *Process, m *Module) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	if len(c.files) >= mostFiles {
+	if c.size += e.size; len(c.files) >= mostFiles || c.size > maxCached {
 		clear(c.files) // whoever uses one of them has it open yet
+		c.size = e.size
 	}
 	c.files[key] = e
 	return e, nil
@@ -136,15 +145,18 @@ func (p *Process) Identity(m *Module) (module.Identity, error) {
 	if err != nil {
 		return module.Identity{}, err
 	}
+	if p.hashed += f.length; p.hashed > maxHashed {
+		return module.Identity{}, fmt.Errorf("read the modules of process %d: %w", p.Pid, ErrTooLarge)
+	}
 	return f.identity()
 }
 
 func readFile(r io.ReaderAt, size int64) (*File, error) {
-	f, err := elf.NewFile(r)
+	f, err := module.ELF(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("read module: %w", err)
 	}
-	e := &File{File: f, ReaderAt: r}
+	e := &File{File: f, ReaderAt: r, length: size}
 	e.identity = sync.OnceValues(func() (module.Identity, error) { return module.ReadIdentity(r, size) })
 	e.dynamic = sync.OnceValue(func() []elf.Symbol {
 		syms, _ := f.DynamicSymbols()
@@ -157,7 +169,8 @@ func readFile(r io.ReaderAt, size int64) (*File, error) {
 		}
 		return byName
 	})
-	if s := f.Section(".eh_frame"); s != nil && s.Type != elf.SHT_NOBITS {
+	if s := f.Section(".eh_frame"); s != nil && s.Type != elf.SHT_NOBITS && s.Flags&elf.SHF_COMPRESSED == 0 && s.Size <= maxUnwind {
+		e.size = int64(s.Size)
 		if data, err := s.Data(); err == nil {
 			// Without a table, stacks through this module are searched word by word.
 			e.table, _ = cfi.Parse(data, s.Addr)
@@ -169,6 +182,7 @@ func readFile(r io.ReaderAt, size int64) (*File, error) {
 			e.funcs = append(e.funcs, s)
 		}
 	}
+	e.size += int64(len(e.funcs)) * elf.Sym64Size
 	sort.SliceStable(e.funcs, func(i, j int) bool { return e.funcs[i].Value < e.funcs[j].Value })
 	return e, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -34,6 +35,16 @@ type Mapping struct {
 	Path  string // without " (deleted)"; [vdso], [stack], [heap] or empty
 	Gone  bool   // the file is deleted or replaced
 }
+
+// Bounds on what a process may show; the kernel's own, vm.max_map_count, is
+// 65530 mappings unless somebody raised it.
+const (
+	maxText   = 64 << 20 // bytes of one file below /proc/PID
+	maxPieces = 4096     // mappings of one module: its headers say how far it goes, and may be forged
+)
+
+// ErrTooLarge means that a process has more of something than is looked at.
+var ErrTooLarge = errors.New("more than is looked at")
 
 // Maps reads the mappings, sorted by address.
 func (p *Process) Maps() ([]Mapping, error) {
@@ -99,12 +110,32 @@ func parseMapping(line string) (Mapping, error) {
 }
 
 // OpenMapped opens the file behind a mapping, also when it is deleted
-// (/proc/PID/map_files; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN).
+// (/proc/PID/map_files; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Only
+// regular files are: opening a device may have an effect. A lease that somebody
+// holds on it makes it fail rather than wait (fcntl(2), F_SETLEASE).
 func (p *Process) OpenMapped(m Mapping) (*os.File, error) {
 	name := fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
-	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	fail := func(err error) (*os.File, error) {
 		return nil, fmt.Errorf("open mapped file %s of process %d: %w", m.Path, p.Pid, gone(err))
+	}
+	at, err := unix.Openat(p.dir, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(at)
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return fail(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fail(errors.New("it is not a regular file"))
+	}
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fail(err)
+	}
+	if err := unix.SetNonblock(fd, false); err != nil { // or the runtime would poll it
+		return fail(errors.Join(err, unix.Close(fd)))
 	}
 	return os.NewFile(uintptr(fd), m.Path), nil
 }
@@ -147,24 +178,21 @@ func (p *Process) ModulesOf(maps []Mapping) []Module {
 		if err != nil {
 			continue
 		}
-		mod := Module{Path: m.Path, Gone: m.Gone, Bias: m.Start - Addr(h.first), Maps: []Mapping{m}, Span: m.Range}
 		end := m.Start + Addr(h.size)
-		exec := m.Prot&Exec != 0
-		for _, n := range maps[i+1:] {
-			if n.Start >= end {
-				break
-			}
+		exec, last := m.Prot&Exec != 0, i+1
+		for ; last < min(len(maps), i+maxPieces) && maps[last].Start < end; last++ {
+			n := &maps[last]
 			// Pages of .bss are anonymous; they belong to it all the same.
 			if n.Inode != 0 && (n.Inode != m.Inode || n.Dev != m.Dev) {
 				break
 			}
 			exec = exec || n.Prot&Exec != 0 && n.Inode == m.Inode
-			mod.Maps, mod.Span.End = append(mod.Maps, n), n.End
 		}
 		if exec {
-			out = append(out, mod)
+			of, bias := maps[i:last:last], m.Start-Addr(h.first)
+			out = append(out, Module{Path: m.Path, Gone: m.Gone, Bias: bias, Maps: of, Span: Range{m.Start, of[len(of)-1].End}})
 			for _, a := range h.again {
-				again[mod.Bias+Addr(a)] = true
+				again[bias+Addr(a)] = true
 			}
 		}
 	}

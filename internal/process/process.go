@@ -53,6 +53,7 @@ type Process struct {
 	memFD            int // of mem
 	cache            *Cache
 	scratch          []byte               // of Tids
+	hashed           int64                // bytes of the files whose identity was asked for
 	work             chan func(*watchdog) // for the thread that traces
 	kept             struct {
 		set bool
@@ -157,7 +158,8 @@ func (p *Process) mainEnded() bool {
 	return true
 }
 
-// file reads a file below /proc/PID.
+// file reads a file below /proc/PID. The error is ErrTooLarge for one of more
+// than 64 MiB.
 func (p *Process) file(name string) ([]byte, error) {
 	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -165,7 +167,10 @@ func (p *Process) file(name string) ([]byte, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	b, err := io.ReadAll(f)
+	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if len(b) > maxText {
+		return nil, fmt.Errorf("read %s of process %d: %w", name, p.Pid, ErrTooLarge)
+	}
 	return b, gone(err)
 }
 
