@@ -248,6 +248,9 @@ func header(r *UnitRecord, f *FinderRecord, size int) ([]byte, error) {
 	return b, nil
 }
 
+// maxHeaders are more than there are ever patches in one process.
+const maxHeaders = 256
+
 // readHeader reads the header that ends at end, if there is one.
 func readHeader(p *process.Process, end process.Addr) (h headerBody, ok bool) {
 	const most = 1 << 20 // bytes

@@ -166,7 +166,6 @@ func (t *txn) unitsOf(recs []UnitRecord) []*unit {
 // They are hints: only what is then found byte for byte as the stored patch
 // says is believed.
 func (t *txn) inherit() error {
-	const most = 256 // more than there are ever patches: somebody else made them
 	seen := 0
 	for _, m := range t.maps {
 		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read {
@@ -176,7 +175,7 @@ func (t *txn) inherit() error {
 		if !ok {
 			continue
 		}
-		if seen++; seen > most {
+		if seen++; seen > maxHeaders {
 			return fmt.Errorf("%d headers: %w", seen, process.ErrTooLarge)
 		}
 		r := h.UnitRecord
