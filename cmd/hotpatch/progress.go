@@ -39,7 +39,7 @@ func newProgress(a *app) *progress {
 func (p *progress) say(format string, args ...any) {
 	const often = 50 * time.Millisecond
 	if now := time.Now(); p.on && now.Sub(p.start) > time.Second && now.Sub(p.last) > often {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
+		fmt.Fprint(os.Stderr, "\r\x1b[K", clean(fmt.Sprintf(format, args...)))
 		p.shown, p.last = true, now
 	}
 }
