@@ -164,7 +164,22 @@ func (d *dataMap) between(w uint64, p *place) {
 		hi, okHi = d.anchors[i], true
 		ohi = d.at[hi]
 	}
-	if so != nil && (!okLo || !okHi) && d.steady(s, so) {
+	// Copied objects lie in the order of a hash of their names, so that nothing
+	// keeps its distance to one of them.
+	start, end, oend := s.copies[0], s.copies[1], uint64(0)
+	if so != nil {
+		oend = so.copies[1]
+	}
+	switch {
+	case end == 0 && oend == 0:
+	case w < end:
+		okHi = okHi && hi < start
+	case lo < end:
+		lo, olo, okLo = end, oend, oend != 0
+	case end == 0:
+		okLo = okLo && olo >= oend
+	}
+	if so != nil && end == 0 && oend == 0 && (!okLo || !okHi) && d.steady(s, so) {
 		if !okLo {
 			olo, okLo = so.start, true
 		}

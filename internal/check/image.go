@@ -22,6 +22,7 @@ type section struct {
 	name                string
 	start, end, align   uint64
 	write, exec, nobits bool
+	copies              [2]uint64 // from and to, see findCopies
 }
 
 // reloc is one thing that the loader does to an image.
@@ -85,6 +86,7 @@ func readImage(data []byte) (*image, error) {
 		m.sections = append(m.sections, section{
 			s.Name, s.Addr, s.Addr + s.Size, max(s.Addralign, 1),
 			s.Flags&elf.SHF_WRITE != 0, s.Flags&elf.SHF_EXECINSTR != 0, s.Type == elf.SHT_NOBITS,
+			[2]uint64{},
 		})
 	}
 	slices.SortFunc(m.sections, func(a, b section) int { return cmp.Compare(a.start, b.start) })
@@ -96,6 +98,7 @@ func readImage(data []byte) (*image, error) {
 		return nil, err
 	}
 	m.names(f, dyn)
+	m.findCopies()
 	for _, tag := range []elf.DynTag{elf.DT_FLAGS, elf.DT_FLAGS_1} {
 		const bindNow, now = 8, 1
 		v, err := f.DynValue(tag)
@@ -251,6 +254,23 @@ func (m *image) packed(b []byte) {
 			}
 		}
 		next += 63 * 8
+	}
+}
+
+// findCopies notes which stretch of each section has the objects of other
+// modules that the loader moves there (R_X86_64_COPY).
+func (m *image) findCopies() {
+	for _, r := range m.relocs {
+		s := m.section(r.at)
+		if r.typ != elf.R_X86_64_COPY || s == nil {
+			continue
+		}
+		if s.copies[1] == 0 {
+			s.copies[0] = r.at
+		}
+		for _, x := range m.objectsAt(r.at) {
+			s.copies[1] = max(s.copies[1], x.end)
+		}
 	}
 }
 

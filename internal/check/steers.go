@@ -261,8 +261,14 @@ func (c *checker) fixups() {
 
 // listedPairs checks the pairs of variables that the patch keeps for a later one.
 func (c *checker) listedPairs() {
+	of := make(map[uint64]uint64)
 	for _, p := range c.patch.Pairs {
 		o, n := uint64(p[0]), uint64(p[1])
+		if other, ok := of[o]; ok && other != n {
+			c.at("pairs", n)
+			c.fault(Variable, "it is paired with %#x, and so is %#x", o, other)
+		}
+		of[o] = n
 		if k := slotKey(c.fixed, n); k != "" {
 			continue
 		}

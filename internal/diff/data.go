@@ -14,6 +14,7 @@ type ballot struct {
 	funcs, funcsBack map[*module.Func]tally
 	objects          map[[2]module.Addr][]*module.Func // who voted; nil for a name or a slot
 	constants        map[[2]module.Addr]int
+	copies           [2][]copied // of the baseline, and of the fixed build
 }
 
 func newBallot() *ballot {
@@ -58,12 +59,17 @@ type segment struct {
 type dataPairs struct {
 	toOld, toNew map[module.Addr]module.Addr
 	segments     []segment // by new.Start
+	copies       []copied  // the fixed build's
+	copiedFrom   map[module.Addr]module.Addr
 	conflicts    [][2]module.Addr
 	dissent      map[*module.Func]string // functions whose reference leads to another object now
 }
 
 // Old is where the baseline keeps the byte that the fixed build keeps at a.
 func (d *dataPairs) Old(a module.Addr) (module.Addr, bool) {
+	if o, paired, copied := d.oldCopy(a); copied {
+		return o, paired
+	}
 	if o, ok := d.toOld[a]; ok {
 		return o, true
 	}
@@ -129,18 +135,21 @@ func (b *ballot) resolve(old, new *module.Module) dataPairs {
 		}
 	}
 	slices.SortFunc(d.conflicts, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
+	d.pairCopies(b.copies)
 	for i := range new.Sections {
 		sn := &new.Sections[i]
 		if so := old.Section(sn.Name); sn.Write && !sn.TLS && so != nil {
-			d.segments = append(d.segments, d.cut(so, sn)...)
+			for _, r := range around([2]*module.Module{old, new}, [2]*module.Section{so, sn}, b.copies) {
+				d.segments = append(d.segments, d.cut(r[0], r[1])...)
+			}
 		}
 	}
 	sort.Slice(d.segments, func(i, j int) bool { return d.segments[i].new.Start < d.segments[j].new.Start })
 	return d
 }
 
-// cut divides a section at its paired addresses.
-func (d *dataPairs) cut(so, sn *module.Section) []segment {
+// cut divides a stretch of a section at its paired addresses.
+func (d *dataPairs) cut(so, sn module.Range) []segment {
 	var all [][2]module.Addr
 	for o, n := range d.toNew {
 		if so.Contains(o) && sn.Contains(n) && o != so.Start {
@@ -254,7 +263,7 @@ func (c *comparer) voteByBodies() {
 			}
 			_, k1 := c.data.toOld[y.Target]
 			_, k2 := c.data.toNew[x.Target]
-			if isGOT(so) || k1 || k2 {
+			if isGOT(so) || k1 || k2 || c.votes.copied(x.Target, y.Target) {
 				return
 			}
 			if votes[y.Target] == nil {

@@ -184,6 +184,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
 		compared: make(map[held]module.Addr), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
 	}
+	c.votes.copies = [2][]copied{copies(old), copies(new)}
 	c.pairFuncs()
 	c.settle()
 	c.findChanges()

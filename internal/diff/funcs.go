@@ -457,8 +457,8 @@ func (c *comparer) vote(o, n module.Addr, by *module.Func) {
 		if fo != nil && fn != nil && !fo.Gap && !fn.Gap && fo.Entry() == o && fn.Entry() == n {
 			c.votes.function(fo, fn)
 		}
-	case isGOT(so):
-		// Slots are told by their relocations.
+	case isGOT(so), c.votes.copied(o, n):
+		// Slots are told by their relocations, copied objects by their names.
 	case so.Write:
 		c.votes.object(o, n, by)
 	default:

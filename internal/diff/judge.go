@@ -87,7 +87,7 @@ func (c *comparer) judgeExports() {
 		}
 	}
 	for _, s := range c.Old.Symbols {
-		if !s.Dynamic || !s.Defined || s.Name == "" {
+		if r, _ := c.Old.RelocAt(s.Addr); !s.Dynamic || !s.Defined || s.Name == "" || r.Type == elf.R_X86_64_COPY {
 			continue
 		}
 		n, ok := news[s.Name+"@"+s.Version]

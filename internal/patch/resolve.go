@@ -167,6 +167,9 @@ func (b *builder) resolveData(name string, t module.Addr) target {
 		at.off += uint64(t - r.Start)
 		return target{where: inAnnex, annex: at}
 	}
+	if sym, ok := b.Copied(t); ok {
+		return b.refuse(diff.UnresolvedImport, sym, "%s refers to it as to the module's own, and the loader moved none into the baseline", name)
+	}
 	return b.refuse(diff.UnpairedData, name, "refers to an object at %v whose place in the baseline is not known", t)
 }
 

@@ -77,8 +77,16 @@ var cCases = []testCase{
 			{cmd: "stderr", old: "1 0", fixed: "0 0"},
 		},
 	},
-	// The loader would move the variables into the program (R_X86_64_COPY).
-	{name: "copied-objects", source: "objects.c", forms: []form{program}, denied: diff.UnpairedData},
+	{
+		name: "copied-objects", source: "copied.c", forms: []form{program}, changed: "parse zone",
+		asks: []ask{
+			{cmd: "parse", old: "13", fixed: "1013"},
+			{cmd: "zone", old: "AAA", fixed: "BBB"},
+			{cmd: "same", old: "1", fixed: "1"},
+		},
+	},
+	// The loader has not moved these into the program.
+	{name: "new-copied-objects", source: "objects.c", forms: []form{program}, denied: diff.UnresolvedImport},
 	{
 		name: "imported-objects", source: "objects.c", forms: []form{program}, flags: []string{"-fPIC"}, changed: "first name unbuffered",
 		asks: []ask{{cmd: "first", old: "not asked", fixed: "FIRST=1"}, {cmd: "name", old: "1", fixed: "0"}},
