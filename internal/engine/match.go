@@ -25,13 +25,16 @@ func match(p *process.Process, mods []process.Module, loaded []loaded, pt *patch
 			continue
 		}
 		id, err := p.Identity(m)
-		if errors.Is(err, process.ErrExited) && !p.Alive() {
+		if errors.Is(err, process.ErrExited) && !p.Alive() || errors.Is(err, process.ErrTooLarge) {
 			return nil, err
 		}
 		if err != nil {
 			continue
 		}
 		if id == pt.Baseline {
+			if err := trueHeaders(p, m); err != nil {
+				return nil, err
+			}
 			found = append(found, *m)
 		} else if m.Name() == pt.Module {
 			seen = append(seen, fmt.Sprintf("%s has build-id %s", m.Path, id.BuildID))
@@ -50,6 +53,27 @@ func match(p *process.Process, mods []process.Module, loaded []loaded, pt *patch
 		detail = "another build is mapped: " + seen[0]
 	}
 	return nil, &Reason{Code: NoModule, Module: pt.Module, Detail: detail}
+}
+
+// trueHeaders makes sure that a module's headers in memory, which say where the
+// rest of it lies, are those of its file.
+func trueHeaders(p *process.Process, m *process.Module) error {
+	f, err := p.File(m)
+	if err != nil {
+		return err
+	}
+	const header, entry = 64, 56 // bytes: Elf64_Ehdr, Elf64_Phdr
+	mem, file := make([]byte, header+entry*len(f.Progs)), make([]byte, header+entry*len(f.Progs))
+	if _, err := f.ReaderAt.ReadAt(file, 0); err != nil {
+		return err
+	}
+	if err := p.Read(m.Maps[0].Start, mem); err != nil {
+		return err
+	}
+	if !bytes.Equal(mem, file) {
+		return &Reason{Code: NoModule, Module: m.Name(), Detail: "its headers in memory are not those of its file"}
+	}
+	return nil
 }
 
 // checkOld proves that the functions to be changed are, in memory and as a
@@ -83,7 +107,8 @@ func checkOld(p *process.Process, u *unit) error {
 	return nil
 }
 
-// trueFile makes sure that a file holds the functions that a patch replaces.
+// trueFile makes sure that a file holds the functions that a patch replaces,
+// and the bytes that come back with a rollback.
 func trueFile(f *process.File, pt *patch.Patch) error {
 	for i := range pt.Old {
 		o := &pt.Old[i]
@@ -103,6 +128,13 @@ func trueFile(f *process.File, pt *patch.Patch) error {
 		}
 		if [32]byte(h.Sum(nil)) != o.Digest {
 			return bad("the baseline's function is another")
+		}
+	}
+	for i := range pt.Steers {
+		s := &pt.Steers[i]
+		var file patch.JumpBytes
+		if err := f.ReadAddr(s.At, file[:]); err != nil || file != s.Old {
+			return &Reason{Code: BadPatch, Module: pt.Module, Function: s.Name, Detail: "the baseline has other bytes where it is steered"}
 		}
 	}
 	return nil

@@ -242,7 +242,7 @@ func (s *Store) SavePatch(p *patch.Patch) error {
 	return s.write(s.PatchFile(p.ID), b)
 }
 
-// Patch reads a patch that was saved. It must not be changed.
+// Patch reads a patch that was saved. One that was not is a *Reason. It must not be changed.
 func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
 	const most = 64 // that are kept
 	s.mu.Lock()
@@ -251,6 +251,9 @@ func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
 		return p, nil
 	}
 	p, err := patch.Open(s.PatchFile(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &Reason{Code: Conflict, Detail: fmt.Sprintf("the process says that it has patch %s, which is not in the store", id.Short())}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"crypto/sha256"
 	"debug/elf"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -233,15 +235,8 @@ func (p *Patch) check() error {
 			return fmt.Errorf("steered function %s leads to %v, which is no code of the overlay", s.Name, s.To)
 		}
 	}
-	for _, o := range p.Old {
-		for _, r := range o.Ranges {
-			if r.End <= r.Start || r.End > highest {
-				return fmt.Errorf("range of %s is empty", o.Name)
-			}
-		}
-		if len(o.Ranges) == 0 {
-			return fmt.Errorf("%s has no code", o.Name)
-		}
+	if err := p.checkOld(highest); err != nil {
+		return err
 	}
 	if p.EHFrameHdr != 0 && p.field(p.EHFrameHdr, 12) == nil {
 		return fmt.Errorf("unwind tables at %v lie outside the overlay", p.EHFrameHdr)
@@ -256,6 +251,40 @@ func (p *Patch) check() error {
 	}
 	if len(p.Steers)+len(p.Exports) == 0 || p.Baseline.Digest == "" || p.Fixed.Digest == "" {
 		return errors.New("it names no builds, or steers nothing")
+	}
+	return nil
+}
+
+// checkOld holds the code that is replaced against what is steered: only
+// functions whose digests the patch has, each place once.
+func (p *Patch) checkOld(highest module.Addr) error {
+	var code []module.Range
+	total := uint64(0)
+	for _, o := range p.Old {
+		for _, r := range o.Ranges {
+			if r.End <= r.Start || r.End > highest {
+				return fmt.Errorf("range of %s is empty", o.Name)
+			}
+			total += r.Len()
+		}
+		if len(o.Ranges) == 0 || total > MaxSize {
+			return fmt.Errorf("%s has no code, or all have more than %d bytes", o.Name, MaxSize)
+		}
+		code = append(code, o.Ranges...)
+	}
+	slices.SortFunc(code, func(a, b module.Range) int { return cmp.Compare(a.Start, b.Start) })
+	taken := make(map[module.Addr]bool)
+	for _, s := range p.Steers {
+		i, _ := slices.BinarySearchFunc(code, s.At, func(r module.Range, a module.Addr) int { return cmp.Compare(r.Start, a+1) })
+		if i == 0 || !code[i-1].Contains(s.At) {
+			return fmt.Errorf("what is steered at %v (%s) is no function of which it has a digest", s.At, s.Name)
+		}
+		for b := range module.Addr(len(s.Old)) {
+			if taken[s.At+b] {
+				return fmt.Errorf("two functions are steered at %v", s.At)
+			}
+			taken[s.At+b] = true
+		}
 	}
 	return nil
 }

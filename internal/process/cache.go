@@ -145,7 +145,11 @@ func (p *Process) Identity(m *Module) (module.Identity, error) {
 	if err != nil {
 		return module.Identity{}, err
 	}
-	if p.hashed += f.length; p.hashed > maxHashed {
+	if !p.hashed[f] {
+		p.hashed[f] = true
+		p.toHash += f.length
+	}
+	if p.toHash > maxHashed {
 		return module.Identity{}, fmt.Errorf("read the modules of process %d: %w", p.Pid, ErrTooLarge)
 	}
 	return f.identity()

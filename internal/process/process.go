@@ -53,7 +53,8 @@ type Process struct {
 	memFD            int // of mem
 	cache            *Cache
 	scratch          []byte               // of Tids
-	hashed           int64                // bytes of the files whose identity was asked for
+	hashed           map[*File]bool       // whose identity was asked for
+	toHash           int64                // bytes of those
 	work             chan func(*watchdog) // for the thread that traces
 	kept             struct {
 		set bool
@@ -68,7 +69,7 @@ func Open(pid int, cache *Cache) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", pid, gone(err))
 	}
-	p := &Process{ID: ID{Pid: pid}, pidfd: fd, dir: -1, task: -1, cache: cache}
+	p := &Process{ID: ID{Pid: pid}, pidfd: fd, dir: -1, task: -1, cache: cache, hashed: make(map[*File]bool)}
 	if cache == nil {
 		p.cache = NewCache()
 	}
