@@ -1,8 +1,10 @@
 package module_test
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +73,35 @@ func TestHostile(t *testing.T) {
 				binary.LittleEndian.PutUint64(d[phoff+uint64(i)*56+field:], v)
 				_, _ = module.New(d, "segment")
 			}
+		}
+	}
+}
+
+// TestBounds: files that would take more memory than they are worth.
+func TestBounds(t *testing.T) {
+	good := library(t)
+	if _, err := module.ELF(bytes.NewReader(good), int64(len(good))); err != nil {
+		t.Fatal(err)
+	}
+	shoff := binary.LittleEndian.Uint64(good[40:])
+	table := 0
+	for i := range int(binary.LittleEndian.Uint16(good[60:])) {
+		if elf.SectionType(binary.LittleEndian.Uint32(good[int(shoff)+64*i+4:])) == elf.SHT_DYNSYM {
+			table = int(shoff) + 64*i
+		}
+	}
+	for name, spoil := range map[string]func(d []byte) (size int64){
+		"sparse":                  func([]byte) int64 { return module.MaxSize + 1 },
+		"number of sections":      func(d []byte) int64 { d[60], d[61] = 0, 0; return int64(len(d)) }, // is in the first one then
+		"most sections":           func(d []byte) int64 { d[60], d[61] = 0xff, 0xff; return 1 << 29 },
+		"a large table":           func(d []byte) int64 { binary.LittleEndian.PutUint64(d[table+32:], 1<<28); return 1 << 29 },
+		"a table that is packed":  func(d []byte) int64 { d[table+9] |= 8; return int64(len(d)) }, // SHF_COMPRESSED
+		"sections far behind end": func(d []byte) int64 { d[47] = 1; return int64(len(d)) },
+	} {
+		d := bytes.Clone(good)
+		size := spoil(d)
+		if _, err := module.ELF(bytes.NewReader(d), size); !errors.Is(err, module.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -40,7 +40,7 @@ type Mapping struct {
 // 65530 mappings unless somebody raised it.
 const (
 	maxText   = 64 << 20 // bytes of one file below /proc/PID
-	maxPieces = 4096     // mappings of one module: its headers say how far it goes, and may be forged
+	maxPieces = 1024     // mappings of one module: its headers say how far it goes, and may be forged
 )
 
 // ErrTooLarge means that a process has more of something than is looked at.
