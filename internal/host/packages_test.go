@@ -214,10 +214,17 @@ func TestUpgrade(t *testing.T) {
 	third := begin()
 	buildStatic(t, s.root+"/usr/bin/new", 4)
 	rename(t, s.root+"/usr/bin/new", s.root+"/usr/bin/victim")
-	expect(third, host.Outdated, "", pkg("3.0"))
+	p := scan(t, third, host.Options{Packages: true})
+	m := find(t, p, "/usr/bin/victim")
+	if m.State != host.Outdated || m.RunningVersion != "" || m.VersionReason == "" || m.Package != pkg("3.0") {
+		t.Errorf("replaced by hand: %+v", m)
+	}
+	if got := fixed(t, p, m); got != "/usr/bin/victim" {
+		t.Errorf("replaced by hand: %q is not trusted", got)
+	}
 
 	s.dpkg("--remove", "victim")
-	p := scan(t, third, host.Options{Packages: true})
+	p = scan(t, third, host.Options{Packages: true})
 	if m := find(t, p, "/usr/bin/victim"); m.State != host.Gone || m.RunningVersion != "" || m.VersionReason == "" {
 		t.Errorf("after removal: %+v", m)
 	}
