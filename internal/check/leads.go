@@ -55,6 +55,9 @@ func (c *checker) answer(q *question) outcome {
 	if i, ok := c.fixed.relocAt[q.want]; ok && (slotKey(c.fixed, q.want) != "" || s.name == ".got" || s.name == ".got.plt") {
 		return c.slot(&c.fixed.relocs[i], q)
 	}
+	if labels := c.labelTable(q); len(labels) > 0 {
+		return c.labelsAt(q, labels)
+	}
 	if s.write {
 		return c.variable(q, s)
 	}

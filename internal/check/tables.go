@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"hotpatch/internal/module/x86"
+	"hotpatch/internal/patch"
 )
 
 func num(a uint64) string { return fmt.Sprintf("%#x", a) }
@@ -217,4 +218,50 @@ func (c *checker) startsSomething(a uint64) bool {
 	}
 	before := c.fixed.bytes(a-1, 1)
 	return before != nil && before[0] == 0 && len(c.fixed.text(a)) > 1
+}
+
+// labelTable is the table of pointers to labels of the function that a part
+// belongs to (computed goto), if that is what it takes the address of.
+func (c *checker) labelTable(q *question) []*reloc {
+	if q.use != address || q.own == nil || q.stays {
+		return nil
+	}
+	var out []*reloc
+	for a := q.want; a == q.want || a < c.fixed.next(q.want); a += 8 {
+		i, ok := c.fixed.relocAt[a]
+		if !ok {
+			break
+		}
+		r := &c.fixed.relocs[i]
+		to, local := r.leads()
+		if p := c.fixed.partAt(to); !local || p == nil || to == p.start || !c.family(q.own, to) {
+			break
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// labelsAt answers for a table of labels, pointer by pointer: a copy of its own
+// leads into the overlay. That nothing else uses it is not proved.
+func (c *checker) labelsAt(q *question, labels []*reloc) outcome {
+	p := c.pieceAt(q.got)
+	if p == nil || p.prot != patch.ReadOnly || q.got%8 != 0 {
+		return bad(JumpTable, "leads to %s, not to a copy of the table of labels at %#x", c.nameOf(q.got), q.want)
+	}
+	for i, r := range labels {
+		at := q.got + 8*uint64(i)
+		l, b := c.links[at], c.overlay(at, 8)
+		if l == nil || b == nil || l.fixup.Kind != patch.AbsOverlay {
+			return bad(JumpTable, "label %d of the table at %#x has no fixup", i, q.want)
+		}
+		l.used = true
+		to, _ := r.leads()
+		if o := c.ask(question{to, binary.LittleEndian.Uint64(b), flow, 0, nil, false}); o.state != proved {
+			o.code, o.detail = JumpTable, fmt.Sprintf("label %d of the table at %#x: %s", i, q.want, o.detail)
+			return o
+		}
+		c.report.Proved.TableEntries++
+	}
+	return unsure(JumpTable, "the table of labels at %#x is a copy: that nothing else uses it is not proved", q.want)
 }

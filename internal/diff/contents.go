@@ -66,7 +66,7 @@ func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.
 		}
 		binary.LittleEndian.PutUint64(a[x:], 0)
 		binary.LittleEndian.PutUint64(b[x:], 0)
-		if why := c.slotDiffers(olds[i], news[j]); why != "" {
+		if why := c.slotDiffers(olds[i], news[j]); why != "" && !c.taken(olds[i], news[j]) {
 			c.refuse(code, c.objectName(c.Old, olds[i].Addr), "%s", why)
 		}
 		i, j = i+1, j+1

@@ -112,6 +112,7 @@ type pairing struct {
 	toNew, toOld map[*module.Func]*module.Func
 	data         dataPairs
 	ro           map[module.Addr]module.Addr // read-only data, fixed -> baseline
+	labels       map[*module.Func]owned      // tables of labels
 }
 
 // OldData is where the baseline keeps the writable byte that the fixed build keeps at a.
@@ -145,7 +146,7 @@ type comparer struct {
 	calledBy map[module.Addr][]*module.Func
 	kin      map[[16]byte]int // how many functions have a body
 	usedBy   map[module.Addr]int
-	labels   map[*module.Func]module.Addr
+	inside   map[*module.Func][]module.Addr // see pointersInto
 	lines    map[*module.Func]bool
 	targets  []module.Addr // see codeTargets
 	growths  []growth
@@ -173,7 +174,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 	r := &Result{Old: old, New: new, Verdict: Unchanged, pairing: &pairing{
 		toNew: make(map[*module.Func]*module.Func, len(old.Funcs)),
 		toOld: make(map[*module.Func]*module.Func, len(new.Funcs)),
-		ro:    make(map[module.Addr]module.Addr),
+		ro:    make(map[module.Addr]module.Addr), labels: make(map[*module.Func]owned),
 	}}
 	if old.Identity == new.Identity {
 		return r, nil

@@ -143,21 +143,27 @@ func postOrder(blocks []block, seen []bool, start int) []int {
 	return out
 }
 
-// blocks cuts a body where jumps lead to and after them.
-func (w *flow) blocks(body []module.Instr) []block {
+// positions finds the instruction of a function's body at an address, behind
+// the NOPs there, which are left out of bodies; -1 for one outside.
+func positions(f *module.Func, body []module.Instr) func(module.Addr) int {
 	sorted := make([]int, len(body))
 	for i := range sorted {
 		sorted[i] = i
 	}
 	slices.SortFunc(sorted, func(a, b int) int { return cmp.Compare(body[a].At, body[b].At) })
-	find := func(in *module.Instr) int { // NOPs are left out of bodies
-		t := module.Addr(in.Target(uint64(in.At)))
-		k := sort.Search(len(sorted), func(k int) bool { return body[sorted[k]].At >= t })
-		if k == len(sorted) || !w.f.Contains(t) {
+	return func(a module.Addr) int {
+		k := sort.Search(len(sorted), func(k int) bool { return body[sorted[k]].At >= a })
+		if k == len(sorted) || !f.Contains(a) {
 			return -1
 		}
 		return sorted[k]
 	}
+}
+
+// blocks cuts a body where jumps lead to and after them.
+func (w *flow) blocks(body []module.Instr) []block {
+	at := positions(w.f, body)
+	find := func(in *module.Instr) int { return at(module.Addr(in.Target(uint64(in.At)))) }
 	first := make([]bool, len(body)+1)
 	first[0] = true
 	mark := func(i int) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
-	"slices"
 	"strings"
 
 	"hotpatch/internal/module"
@@ -249,35 +248,5 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeTLSSlots(o, n)
 	if c.onlyAtStart(o) {
 		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
-	}
-}
-
-// judgeLabels refuses where pointers lead to the inside of a function (computed
-// goto): from a table of labels, or because the function takes the address of a
-// label itself. What the program has kept of them leads into the baseline's.
-func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
-	if c.labels == nil {
-		c.labels = make(map[*module.Func]module.Addr)
-		for _, m := range []*module.Module{c.Old, c.New} {
-			for _, r := range m.Relocs {
-				a, ok := r.Leads()
-				if !ok {
-					continue
-				}
-				if g := m.FuncAt(a); g != nil && a != g.Entry() {
-					c.labels[g] = r.Addr
-				}
-			}
-		}
-	}
-	if at, ok := c.labels[f]; ok {
-		c.refuse(Labels, f.Name, "pointers at %v lead to the inside of the function (computed goto)", at)
-	}
-	for _, in := range c.body(m, f) {
-		t := module.Addr(in.Target(uint64(in.At)))
-		if in.RIP && in.MemSize == 0 && f.Contains(t) && !slices.Contains(f.Entries, t) {
-			c.refuse(Labels, f.Name, "the code at %v takes the address of one of its labels, %v (computed goto)", in.At, t)
-			return
-		}
 	}
 }

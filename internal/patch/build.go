@@ -61,7 +61,7 @@ type builder struct {
 	fresh    map[module.Addr]annexAt // stretches of new variables, by start
 	copies   map[module.Range]annexAt
 	blobs    []blob
-	tables   map[module.Addr]annexAt // jump tables
+	tables   map[module.Addr]annexAt // of jumps and of labels
 	oldSlots map[string]module.Addr  // the baseline's slots and stubs, by SlotKey
 	oldStubs map[string]module.Addr
 	oldText  map[string]module.Addr
@@ -194,6 +194,7 @@ func (b *builder) function(c diff.Change) {
 	for _, t := range f.Tables {
 		b.tables[t.Addr] = b.annex.reserve(ReadOnly, uint64(4*len(t.Targets)), 4, 0)
 	}
+	b.labelTables(f)
 	targets := make([]target, len(f.Refs))
 	for i := range f.Refs {
 		r := &f.Refs[i]
@@ -261,6 +262,20 @@ func (b *builder) jumpTable(f *module.Func, t module.JumpTable) {
 			to = b.resolveCode(f, to.addr, false)
 		}
 		b.puts = append(b.puts, put{at, table, to})
+	}
+}
+
+// labelTables copies the tables of pointers to the labels of a function: the
+// copies lead to where the labels lie now, and adjacent ones stay adjacent.
+func (b *builder) labelTables(f *module.Func) {
+	for _, r := range b.LabelTables(f) {
+		at := b.annex.reserve(ReadOnly, r.Len(), 8, 0)
+		b.tables[r.Start] = at
+		for _, rel := range b.New.RelocsIn(r) {
+			to, _ := rel.Leads()
+			slot := annexAt{at.prot, at.off + uint64(rel.Addr-r.Start)}
+			b.annex.links = append(b.annex.links, link{at: slot, to: target{where: inOverlay, addr: to}, imp: -1})
+		}
 	}
 }
 

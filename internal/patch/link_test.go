@@ -227,6 +227,7 @@ func (l *linked) reference(name string, a module.Addr, want, got uint64, in *x86
 		if inOverlay || g != name && !padding { // a new variable may take a place between two
 			l.Errorf("%s, which is %s", desc(), g)
 		}
+	case sec.Write && l.labelTable(a, w, got):
 	case sec.Write:
 		if g := nameAt(n, w); strings.HasPrefix(g, "?") || symbolNamed(l.old.Full, strings.Split(g, "+")[0]) {
 			l.Errorf("%s: a second copy of a variable", desc())
@@ -286,6 +287,26 @@ func (l *linked) jumpTable(a, w module.Addr, got uint64) bool {
 		return true
 	}
 	return false
+}
+
+// labelTable checks the copy of a table of labels, if w is one.
+func (l *linked) labelTable(a, w module.Addr, got uint64) bool {
+	f := l.new.Full.FuncAt(a)
+	n := uint64(0)
+	for ; ; n++ {
+		r, ok := l.new.Full.RelocAt(w + module.Addr(8*n))
+		to, local := r.Leads()
+		if !ok || !local || !f.Contains(to) || to == f.Entry() || n > 0 && l.new.Full.AnchorAt(r.Addr) != 0 {
+			return n > 0
+		}
+		b := l.bytes(got+8*n, 8)
+		if b == nil {
+			l.Fatalf("the table of labels at %v is not whole", w)
+		}
+		if is := l.fixed(binary.LittleEndian.Uint64(b)); is != to {
+			l.Errorf("label %d of the table at %v leads to %v, want %v", n, w, is, to)
+		}
+	}
 }
 
 // import_ names the import that a stub or slot of the linked process leads to.

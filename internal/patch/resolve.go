@@ -20,6 +20,11 @@ func (b *builder) resolve(f *module.Func, r *module.Ref) target {
 			return target{where: inAnnex, annex: b.tables[t]}
 		}
 	}
+	for _, table := range b.LabelTables(f) {
+		if table.Start == t {
+			return target{where: inAnnex, annex: b.tables[t]}
+		}
+	}
 	s := b.New.SectionAt(t)
 	switch {
 	case s == nil:

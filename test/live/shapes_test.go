@@ -48,7 +48,14 @@ var shapeCases = []testCase{
 		asks: []ask{{cmd: "root", old: "27", fixed: "3"}},
 	},
 	{name: "symbol-versions", source: "versions.c", changed: "resolve", asks: []ask{{cmd: "ask", old: "1", fixed: "2"}}},
-	{name: "computed-goto", source: "goto.c", denied: diff.Labels, forms: []form{program, linked}},
+	{
+		name: "computed-goto", source: "goto.c", changed: "other run",
+		asks: []ask{
+			{cmd: "run aa@", old: "3 3", fixed: "201 4"},
+			{cmd: "run abac@", old: "-1 3", fixed: "290 4"},
+			{cmd: "run c@", old: "1 3", fixed: "-5 4"},
+		},
+	},
 	{name: "computed-goto-offsets", source: "goto.c", flags: []string{"-DOFFSETS"}, denied: diff.Labels, forms: []form{program}},
 	{name: "padding", source: "nops.c", forms: []form{program, loaded}, changed: "changed", asks: []ask{{cmd: "ask", old: "13 25", fixed: "13 520"}}},
 	{name: "tiny", source: "tiny.c", forms: []form{program, loaded}, changed: "nothing three", asks: []ask{{cmd: "ask", old: "5 1", fixed: "15 7"}}},

@@ -11,6 +11,7 @@
 #endif
 
 static int steps;
+static FN int help(int x) { return x - 3 + steps; }
 static FN int run(const char *p, int x)
 {
 	TABLE labels[] = {LABEL(end), LABEL(add), LABEL(twice), LABEL(back)};
@@ -20,10 +21,10 @@ add:
 	x += IF_FIXED(100, 1);
 	NEXT;
 twice:
-	x *= 2;
+	x = help(x) * 2;
 	NEXT;
 back:
-	x -= IF_FIXED(puts("back"), 3);
+	x -= help(IF_FIXED(9, 3));
 	NEXT;
 end:
 	return x;
