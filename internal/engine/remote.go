@@ -71,11 +71,11 @@ func (c *remoteCall) done(maps []process.Mapping) bool {
 // thread is sent, which holds it for the shortest time; where that does not
 // do, or fails, it is borrowed, which tells why.
 func (t *txn) remote(calls []remoteCall) error {
-	sent := true
 	for i := range calls {
-		var err error
-		if sent { // else it is in a call that cannot be interrupted so
+		sent, err := false, error(nil)
+		if !t.unsent { // what its threads wait for cannot be interrupted so
 			sent, err = t.send(&calls[i])
+			t.unsent = !sent
 		}
 		if err == nil && !sent {
 			err = t.borrow(&calls[i])

@@ -61,6 +61,7 @@ type txn struct {
 	going   []*unit       // leaving, or replaced
 	finder  *FinderRecord // to be put in with this transaction
 	made    []process.Range
+	unsent  bool // a thread could not be sent: they are borrowed
 	edits   []edit
 	written []edit          // of the edits, and what the level strict adds
 	stacks  []process.Range // the threads' own, when the entries were changed

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sort"
 	"sync"
 
@@ -25,6 +26,7 @@ type Cache struct {
 	spots       map[spotKey]Gadgets
 	hierarchies func() ([]hierarchy, error)
 	peers       peers
+	tracing     *tracing
 }
 
 // Bounds on what is read and kept.
@@ -37,10 +39,12 @@ const (
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	return &Cache{
+	c := &Cache{
 		files: make(map[fileKey]*File), vdsos: make(map[string]*File), spots: make(map[spotKey]Gadgets),
-		hierarchies: sync.OnceValues(memoryHierarchies),
+		hierarchies: sync.OnceValues(memoryHierarchies), tracing: &tracing{},
 	}
+	runtime.AddCleanup(c, (*tracing).end, c.tracing)
+	return c
 }
 
 // fileKey says that a file is one seen before. It is of the opened file: the

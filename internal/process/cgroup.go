@@ -88,7 +88,7 @@ func (h *hierarchy) dirOf(own []byte) (string, bool) {
 // room is what one group has left; false when it has no limit.
 func (h *hierarchy) room(dir string) (int64, bool) {
 	number := func(file string) (int64, bool) {
-		b, err := os.ReadFile(path.Join(dir, file))
+		b, err := readName(path.Join(dir, file))
 		n, perr := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
 		return n, err == nil && perr == nil // "max" is no limit
 	}
@@ -97,7 +97,7 @@ func (h *hierarchy) room(dir string) (int64, bool) {
 		return 0, false
 	}
 	used, ok := number(h.used)
-	stat, err := os.ReadFile(path.Join(dir, "memory.stat"))
+	stat, err := readName(path.Join(dir, "memory.stat"))
 	if !ok || err != nil {
 		return 0, false
 	}

@@ -6,7 +6,6 @@ package process
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -52,10 +51,9 @@ type Process struct {
 	mem              *os.File
 	memFD            int // of mem
 	cache            *Cache
-	scratch          []byte               // of Tids
-	hashed           map[*File]bool       // whose identity was asked for
-	toHash           int64                // bytes of those
-	work             chan func(*watchdog) // for the thread that traces
+	scratch          []byte         // of Tids
+	hashed           map[*File]bool // whose identity was asked for
+	toHash           int64          // bytes of those
 	kept             struct {
 		set bool
 		off int         // the processor that KeepOff keeps this program off
@@ -108,7 +106,6 @@ func (p *Process) open() (err error) {
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
-	p.endTracer()
 	p.anywhere()
 	for _, fd := range []int{p.pidfd, p.dir, p.task} {
 		if fd >= 0 {
@@ -166,13 +163,44 @@ func (p *Process) file(name string) ([]byte, error) {
 	if err != nil {
 		return nil, gone(err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if len(b) > maxText {
-		return nil, fmt.Errorf("read %s of process %d: %w", name, p.Pid, ErrTooLarge)
+	b, err := readAll(fd)
+	if errors.Is(err, ErrTooLarge) {
+		err = fmt.Errorf("read %s of process %d: %w", name, p.Pid, err)
 	}
 	return b, gone(err)
+}
+
+// readAll reads a file of /proc to its end and closes it, without what os.File
+// costs. More than maxText is ErrTooLarge.
+func readAll(fd int) ([]byte, error) {
+	defer unix.Close(fd)
+	b := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return b, err
+		case n == 0:
+			return b, nil
+		default:
+			if b = b[:len(b)+n]; len(b) > maxText {
+				return nil, ErrTooLarge
+			}
+			if len(b) == cap(b) {
+				b = slices.Grow(b, len(b))
+			}
+		}
+	}
+}
+
+// readName is readAll for a file by its name.
+func readName(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(fd)
 }
 
 // link reads a symbolic link below /proc/PID.

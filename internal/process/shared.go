@@ -57,7 +57,7 @@ func memoryOf(pid int) (memory, error) {
 	if err := unix.Stat(dir+"/exe", &exe); err != nil {
 		return memory{}, err
 	}
-	b, err := os.ReadFile(dir + "/stat")
+	b, err := readName(dir + "/stat")
 	if err != nil {
 		return memory{}, err
 	}
@@ -87,7 +87,7 @@ func (s *peers) of(m memory) ([]int, error) {
 	)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, err := os.ReadFile("/proc/loadavg")
+	b, err := readName("/proc/loadavg")
 	if err != nil {
 		return nil, err
 	}

@@ -67,16 +67,38 @@ type Tracer struct {
 }
 
 // Trace calls fn on an operating-system thread of its own, the same each time
-// as long as the process is open; all ptrace calls must come from it. The
-// garbage collector is off meanwhile. Whatever fn leaves stopped is resumed, and
-// a thread that would not stop is let go at its end. Only one Trace may run at a
-// time in a program.
+// for the processes of one cache; all ptrace calls must come from it. The garbage
+// collector is off meanwhile. Whatever fn leaves stopped is resumed, and a thread
+// that would not stop is let go at its end. Only one Trace may run at a time in a
+// program.
 func (p *Process) Trace(fn func(*Tracer) error) error {
 	defer Calm()()
 	p.followOff()
-	if p.work == nil {
+	return p.cache.tracing.run(func(dog *watchdog) (stuck bool, err error) {
+		if dog == nil {
+			return true, fmt.Errorf("trace process %d: no timer", p.Pid)
+		}
+		t := &Tracer{p: p, index: make(map[int]int), dog: dog}
+		err = guarded(fn, t)
+		t.Resume()
+		return t.stuck, err
+	})
+}
+
+// tracing is the thread that traces, started when it is needed first.
+type tracing struct {
+	mu   sync.Mutex
+	work chan func(*watchdog)
+}
+
+// run calls fn on the thread. Where it says that something is stuck, the thread
+// ends, and with it all tracing.
+func (s *tracing) run(fn func(*watchdog) (stuck bool, err error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work == nil {
 		work := make(chan func(*watchdog))
-		p.work = work
+		s.work = work
 		go onThread(func() {
 			noStopSignals()
 			dog := newWatchdog()
@@ -86,31 +108,27 @@ func (p *Process) Trace(fn func(*Tracer) error) error {
 			}
 		})
 	}
-	done := make(chan error)
-	stuck := false
-	p.work <- func(dog *watchdog) {
-		if dog == nil {
-			done <- fmt.Errorf("trace process %d: no timer", p.Pid)
-			return
-		}
-		t := &Tracer{p: p, index: make(map[int]int), dog: dog}
-		err := guarded(fn, t)
-		t.Resume()
-		stuck = t.stuck
-		done <- err
+	type result struct {
+		stuck bool
+		err   error
 	}
-	err := <-done
-	if stuck {
-		p.endTracer()
+	done := make(chan result)
+	s.work <- func(dog *watchdog) {
+		stuck, err := fn(dog)
+		done <- result{stuck, err}
 	}
-	return err
+	r := <-done
+	if r.stuck {
+		s.end()
+	}
+	return r.err
 }
 
-// endTracer ends the thread that traces, and with it all tracing.
-func (p *Process) endTracer() {
-	if p.work != nil {
-		close(p.work)
-		p.work = nil
+// end lets the thread end.
+func (s *tracing) end() {
+	if s.work != nil {
+		close(s.work)
+		s.work = nil
 	}
 }
 

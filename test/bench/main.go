@@ -1,9 +1,9 @@
 // Command bench measures hotpatch and prints its tables: the pause that a
-// process sees when it is patched, the time and memory that building a patch
+// process sees when it is patched, how fast many are, the time and memory that building a patch
 // takes, the memory that a patch adds to a process, and what a call of a
 // patched function costs.
 //
-//	go run ./test/bench [--rounds N] [--only pause,build,memory,call]
+//	go run ./test/bench [--rounds N] [--count N] [--only pause,many,build,memory,call]
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 
 type settings struct {
 	tool, cache, mirror, release, only string
-	rounds                             int
+	rounds, count                      int
 }
 
 // bench is what the measurements share.
@@ -41,8 +41,9 @@ func main() {
 	flag.StringVar(&s.cache, "cache", "", "the `folder` for packages ($HOTPATCH_CACHE, or hotpatch in the user's cache folder)")
 	flag.StringVar(&s.mirror, "mirror", "http://deb.debian.org/debian", "the archive; that of security updates is the same with -security")
 	flag.StringVar(&s.release, "release", "bookworm", "the Debian release")
-	flag.StringVar(&s.only, "only", "pause,build,memory,call", "what to measure")
+	flag.StringVar(&s.only, "only", "pause,many,build,memory,call", "what to measure")
 	flag.IntVar(&s.rounds, "rounds", 40, "how often to apply and roll back for each number of threads")
+	flag.IntVar(&s.count, "count", 4000, "how many processes to patch at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -68,7 +69,7 @@ func run(ctx context.Context, s settings) error {
 	measurements := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"pause", b.pause}, {"build", b.build}, {"memory", b.memory}, {"call", b.call}}
+	}{{"pause", b.pause}, {"many", b.many}, {"build", b.build}, {"memory", b.memory}, {"call", b.call}}
 	chosen := strings.Split(s.only, ",")
 	for _, m := range measurements {
 		if !slices.Contains(chosen, m.name) {
