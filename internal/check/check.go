@@ -107,6 +107,7 @@ type checker struct {
 	in         map[*part]*moved
 	pairs      pairing
 	data       dataMap
+	classes    []map[string]uint64 // of the baseline and the fixed build, see image.classes
 	fresh      []freshObject
 	asked      map[question]outcome
 	seen       map[string]bool

@@ -44,6 +44,14 @@ func (c *checker) mapData() dataMap {
 			vote(o.Value, n.Value, 1000)
 		}
 	}
+	if c.classes == nil {
+		c.classes = []map[string]uint64{c.old.classes(), c.fixed.classes()}
+	}
+	for name, n := range c.classes[1] {
+		if o := c.classes[0][name]; o != 0 && n != 0 {
+			vote(o, n, 1000)
+		}
+	}
 	if c.data.c != nil {
 		c.pointers(func(o, n *reloc) {
 			a, okA := o.leads()

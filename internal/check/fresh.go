@@ -15,23 +15,34 @@ type freshObject struct {
 	got       uint64 // in the process
 }
 
-// freshVariable answers for a variable that the overlay has.
+// freshVariable answers for a variable that the overlay has, or a constant that
+// the loader would have relocated.
 func (c *checker) freshVariable(q *question, s *section, w *place) outcome {
 	p := c.pieceAt(q.got)
+	prot := patch.ReadWrite
+	if s.relro {
+		prot = patch.ReadOnly
+	}
 	switch {
 	case p == nil:
 		return bad(Variable, "leads to %#x, outside everything", q.got)
 	case w.sure:
 		return bad(Variable, "leads to a second copy at %#x of what the baseline has at %#x: %s", q.got-overlayBias, w.addr, w.why)
-	case p.prot != patch.ReadWrite:
-		return bad(Variable, "leads to %#x of the overlay, which is not writable", q.got-overlayBias)
+	case p.prot != prot:
+		return bad(Variable, "leads to %#x of the overlay, where the protection is another one", q.got-overlayBias)
 	case (q.got-q.want)%min(s.align, 64) != 0:
 		return bad(Variable, "%#x of the overlay is not aligned as %#x", q.got-overlayBias, q.want)
 	}
 	c.escapes[1] = true
 	f := freshObject{q.want, c.fixed.next(q.want), q.got}
+	if _, _, ok := c.fixed.vtable(f.end); ok {
+		f.end -= 16 // the head of the next one
+	}
 	for _, x := range c.fixed.objectsAt(q.want) {
 		f.want, f.end = min(f.want, x.start), max(f.end, x.end)
+	}
+	if _, _, ok := c.fixed.vtable(f.want); ok {
+		f.want -= 16 // its head
 	}
 	f.got -= q.want - f.want
 	if !slices.Contains(c.fresh, f) {
@@ -71,8 +82,17 @@ func (c *checker) initial(f *freshObject, s *section) {
 	}
 }
 
-// freshData makes sure that each new variable has one place, of its own.
+// freshData makes sure that each new variable has one place, of its own, and
+// looks at what nothing refers to in the stretches that the patch has.
 func (c *checker) freshData() {
+	for _, v := range c.patch.Variables {
+		c.at("new variables", uint64(v.Fixed.Start))
+		if s := c.fixed.section(uint64(v.Fixed.Start)); s == nil || uint64(v.Fixed.End) > s.end || v.Fixed.End < v.Fixed.Start {
+			c.fault(Variable, "the stretch up to %v is no data", v.Fixed.End)
+		} else {
+			c.initial(&freshObject{uint64(v.Fixed.Start), uint64(v.Fixed.End), uint64(v.At) + overlayBias}, s)
+		}
+	}
 	c.at("new variables", 0)
 	byPlace := func(a, b freshObject) int { return cmp.Compare(a.got, b.got) }
 	slices.SortFunc(c.fresh, byPlace)

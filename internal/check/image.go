@@ -23,6 +23,7 @@ type section struct {
 	start, end, align   uint64
 	write, exec, nobits bool
 	copies              [2]uint64 // from and to, see findCopies
+	relro               bool      // read-only once the loader is done
 }
 
 // reloc is one thing that the loader does to an image.
@@ -87,6 +88,9 @@ func readImage(data []byte) (*image, error) {
 			s.Name, s.Addr, s.Addr + s.Size, max(s.Addralign, 1),
 			s.Flags&elf.SHF_WRITE != 0, s.Flags&elf.SHF_EXECINSTR != 0, s.Type == elf.SHT_NOBITS,
 			[2]uint64{},
+			slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool {
+				return p.Type == elf.PT_GNU_RELRO && s.Addr >= p.Vaddr && s.Addr-p.Vaddr < p.Memsz
+			}),
 		})
 	}
 	slices.SortFunc(m.sections, func(a, b section) int { return cmp.Compare(a.start, b.start) })

@@ -204,14 +204,7 @@ func (c *checker) newSlot(r *reloc, q *question) outcome {
 		return bad(Import, "uses %#x, which no fixup fills", q.got-overlayBias)
 	}
 	l.used = true
-	if to, local := r.leads(); local {
-		if l.fixup.Kind == patch.AbsImport {
-			i := c.patch.Imports[l.fixup.Import]
-			if i.Name == r.sym && i.Version == r.version {
-				return outcome{}
-			}
-			return bad(Import, "imports %s@%s for %s@%s", i.Name, i.Version, r.sym, r.version)
-		}
+	if to, local := r.leads(); local && l.fixup.Kind != patch.AbsImport {
 		return c.ask(question{to, binary.LittleEndian.Uint64(b), address, 0, nil, false})
 	}
 	switch r.typ {
@@ -219,8 +212,8 @@ func (c *checker) newSlot(r *reloc, q *question) outcome {
 	default:
 		return bad(Import, "a new slot stands for %v", r.typ)
 	}
-	if l.fixup.Kind != patch.AbsImport || r.addend != 0 {
-		return bad(Import, "the slot for %s holds an address", r.sym)
+	if n := int64(binary.LittleEndian.Uint64(b)); l.fixup.Kind != patch.AbsImport || n != r.addend {
+		return bad(Import, "the slot for %s%+d holds an address, or %+d", r.sym, r.addend, n)
 	}
 	if i := c.patch.Imports[l.fixup.Import]; i.Name != r.sym || i.Version != r.version {
 		return bad(Import, "imports %s@%s for %s@%s", i.Name, i.Version, r.sym, r.version)

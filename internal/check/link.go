@@ -95,9 +95,6 @@ func (c *checker) apply(f *patch.Fixup, patched map[uint64]bool) bool {
 	case patch.AbsOverlay:
 		v += overlayBias
 	case patch.AbsImport:
-		if v != 0 {
-			c.fault(Fixup, "the slot of an import is not empty")
-		}
 		if f.Import < 0 || f.Import >= len(c.patch.Imports) {
 			c.fault(Fixup, "there is no import %d", f.Import)
 			return false
@@ -236,7 +233,7 @@ func (c *checker) follow(m *moved) {
 		to := moved.Target(at)
 		c.fields[field] = to
 		r := c.fixed.refOf(in, t)
-		c.heldField(field, to, r.use == address)
+		c.heldField(field, t, to, r.use == address)
 		if c.settle(c.leads(t, to, r.use, uint64(r.size), p)) {
 			c.report.Proved.References++
 		}
@@ -263,10 +260,10 @@ func (c *checker) island(a uint64) (x86.Inst, error) {
 
 // heldField makes sure that a field that leads to a new variable, or takes the
 // address of new code, says so: a later patch has to find it.
-func (c *checker) heldField(at, to uint64, taken bool) {
-	p, l := c.pieceAt(to), c.links[at]
+func (c *checker) heldField(at, want, to uint64, taken bool) {
+	s, l := c.fixed.section(want), c.links[at]
 	says := l != nil && l.fixup.Kind == patch.RelOverlay
-	variable := p != nil && p.start <= to && p.prot == patch.ReadWrite
+	variable := c.pieceAt(to) != nil && s != nil && s.write && s.name != ".got" && s.name != ".got.plt"
 	entry := taken && slices.ContainsFunc(c.patch.Functions, func(f patch.Function) bool {
 		return len(f.Ranges) > 0 && uint64(f.Ranges[0].Start)+overlayBias == to
 	})

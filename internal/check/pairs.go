@@ -257,6 +257,18 @@ func (c *checker) pointers(f func(o, n *reloc)) {
 			f(&c.old.relocs[k], n)
 		}
 	}
+	for name, n := range c.classes[1] {
+		o := c.classes[0][name]
+		if !strings.HasPrefix(name, "vtable ") || o == 0 || n == 0 {
+			continue
+		}
+		olds, fixed := c.old.slots(o), c.fixed.slots(n)
+		for i := range fixed {
+			if len(olds) == len(fixed) {
+				f(&olds[i], &fixed[i])
+			}
+		}
+	}
 }
 
 // pairByOrder pairs equal bodies that follow each other in both builds

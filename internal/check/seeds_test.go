@@ -64,6 +64,9 @@ func (s *seeder) fixups() {
 			s.add("fixup says", fmt.Sprintf("%d by %d", i, d), func(p *patch.Patch) { p.Fixups[i].Target += module.Addr(d) })
 		}
 		s.add("fixup missing", fmt.Sprint(i), func(p *patch.Patch) { p.Fixups = slices.Delete(p.Fixups, i, i+1) })
+		if f.Kind == patch.AbsImport {
+			s.add("behind an import", fmt.Sprint(i), func(p *patch.Patch) { move(p, p.Fixups[i].At, 8, 16) })
+		}
 		if f.Size() == 8 {
 			for k := patch.AbsBaseline; k <= patch.AbsImport; k++ {
 				if k != f.Kind {
@@ -382,6 +385,11 @@ func (s *seeder) rest() {
 		if x.Prot == patch.ReadExec {
 			s.add("padding", "a nop", func(p *patch.Patch) { p.Pieces[i].Bytes[len(x.Bytes)-1] = 0x90 })
 			s.add("padding", "a return", func(p *patch.Patch) { p.Pieces[i].Bytes[len(x.Bytes)-9] = 0xc3 })
+		}
+	}
+	for i := range s.patch.Variables {
+		for _, d := range shifts {
+			s.add("new variable", fmt.Sprintf("%d by %d", i, d), func(p *patch.Patch) { p.Variables[i].At += module.Addr(d) })
 		}
 	}
 	s.add("identity", "baseline", func(p *patch.Patch) { p.Baseline = p.Fixed })

@@ -123,8 +123,10 @@ func (c *comparer) addReachable() {
 			continue
 		}
 		seen[t] = true
-		if _, local, ok := SlotKey(c.New, t); ok && local != 0 {
-			t = local
+		if r, ok := c.New.RelocAt(t); ok {
+			if a, ok := r.Leads(); ok {
+				work = append(work, a)
+			}
 		}
 		if r, ok := c.Fresh(t); ok {
 			for _, rel := range c.New.RelocsIn(r) {

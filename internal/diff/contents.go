@@ -18,9 +18,13 @@ func (c *comparer) judgeData() {
 		if sec == nil || isGOT(sec) || sec.Name == ".dynamic" {
 			continue
 		}
-		if o := c.Old.Section(sec.Name); strings.HasSuffix(sec.Name, "_array") && o.Len() != sec.Len() {
-			c.refuse(Constructor, sec.Name, "%d functions that run at loading or unloading become %d", o.Len()/8, sec.Len()/8)
+		if strings.HasSuffix(sec.Name, "_array") && s.old.Len() != s.new.Len() {
+			c.refuse(Constructor, sec.Name, "%d functions that run at loading or unloading become %d", s.old.Len()/8, s.new.Len()/8)
 			continue
+		}
+		if s.added != nil {
+			c.judgePointers(s)
+			continue // the rest was compared
 		}
 		fresh := c.fresh(s)
 		if s.old.Len() != s.new.Len() && !c.explained(s, fresh) {
@@ -79,6 +83,18 @@ func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.
 			}
 			c.refuse(code, c.objectName(c.Old, o), "initial byte %#02x becomes %#02x", a[k], b[k])
 			return
+		}
+	}
+}
+
+// judgePointers compares what the pointers around an insertion lead to.
+func (c *comparer) judgePointers(s *segment) {
+	for _, n := range c.New.RelocsIn(s.new) {
+		a, ok := s.oldAt(n.Addr)
+		if o, _ := c.Old.RelocAt(a); ok {
+			if why := c.slotDiffers(o, n); why != "" {
+				c.refuse(ConstantData, c.objectName(c.Old, a), "%s", why)
+			}
 		}
 	}
 }

@@ -14,7 +14,8 @@ type ballot struct {
 	funcs, funcsBack map[*module.Func]tally
 	objects          map[[2]module.Addr][]*module.Func // who voted; nil for a name or a slot
 	constants        map[[2]module.Addr]int
-	copies           [2][]copied // of the baseline, and of the fixed build
+	copies           [2][]copied      // of the baseline, and of the fixed build
+	named            [][2]module.Addr // see namedSlots
 }
 
 func newBallot() *ballot {
@@ -53,6 +54,7 @@ func (b *ballot) constant(o, n module.Addr) { b.constants[[2]module.Addr{o, n}]+
 type segment struct {
 	old, new module.Range
 	sure     bool // same length and nothing in it is paired elsewhere
+	added    *insertion
 }
 
 // dataPairs says which writable object of the fixed build is which of the baseline.
@@ -73,8 +75,8 @@ func (d *dataPairs) Old(a module.Addr) (module.Addr, bool) {
 	if o, ok := d.toOld[a]; ok {
 		return o, true
 	}
-	if s := d.segment(a); s != nil && s.sure {
-		return s.old.Start + (a - s.new.Start), true
+	if s := d.segment(a); s != nil {
+		return s.oldAt(a)
 	}
 	return 0, false
 }
@@ -138,7 +140,12 @@ func (b *ballot) resolve(old, new *module.Module) dataPairs {
 	d.pairCopies(b.copies)
 	for i := range new.Sections {
 		sn := &new.Sections[i]
-		if so := old.Section(sn.Name); sn.Write && !sn.TLS && so != nil {
+		so := old.Section(sn.Name)
+		switch {
+		case !sn.Write || sn.TLS:
+		case so == nil:
+			d.segments = append(d.segments, segment{new: sn.Range})
+		default:
 			for _, r := range around([2]*module.Module{old, new}, [2]*module.Section{so, sn}, b.copies) {
 				d.segments = append(d.segments, d.cut(r[0], r[1])...)
 			}
@@ -164,7 +171,7 @@ func (d *dataPairs) cut(so, sn module.Range) []segment {
 	var out []segment
 	lo, k := [2]module.Addr{so.Start, sn.Start}, 0
 	add := func(hi [2]module.Addr, strays bool) {
-		s := segment{module.Range{Start: lo[0], End: hi[0]}, module.Range{Start: lo[1], End: hi[1]}, false}
+		s := segment{module.Range{Start: lo[0], End: hi[0]}, module.Range{Start: lo[1], End: hi[1]}, false, nil}
 		s.sure = s.old.Len() == s.new.Len() && !strays
 		if s.new.End > s.new.Start {
 			out = append(out, s)
@@ -195,8 +202,11 @@ func (d *dataPairs) cut(so, sn module.Range) []segment {
 	return out
 }
 
-// voteByNames pairs exported objects.
+// voteByNames pairs exported objects, and what has another kind of name.
 func (c *comparer) voteByNames() {
+	for _, p := range c.votes.named {
+		c.vote(p[0], p[1], nil)
+	}
 	objects := func(m *module.Module) map[string]module.Addr {
 		out := make(map[string]module.Addr)
 		for _, s := range m.Symbols {
@@ -216,25 +226,18 @@ func (c *comparer) voteByNames() {
 
 // voteBySlots lets paired tables say what their slots pair.
 func (c *comparer) voteBySlots() {
-	for _, s := range c.data.segments {
-		if !s.sure {
+	for i := range c.data.segments {
+		s := &c.data.segments[i]
+		if !s.sure && s.added == nil {
 			continue
 		}
-		olds, news := c.Old.RelocsIn(s.old), c.New.RelocsIn(s.new)
-		for i, j := 0, 0; i < len(olds) && j < len(news); {
-			a, b := olds[i].Addr-s.old.Start, news[j].Addr-s.new.Start
-			switch {
-			case a < b:
-				i++
-			case b < a:
-				j++
-			default:
-				o, okO := olds[i].Leads()
-				n, okN := news[j].Leads()
-				if okO && okN {
-					c.vote(o, n, nil)
-				}
-				i, j = i+1, j+1
+		for _, r := range c.New.RelocsIn(s.new) {
+			a, _ := s.oldAt(r.Addr)
+			o, okO := c.Old.RelocAt(a)
+			was, leadsO := o.Leads()
+			is, leadsN := r.Leads()
+			if okO && leadsO && leadsN {
+				c.vote(was, is, nil)
 			}
 		}
 	}
@@ -297,7 +300,7 @@ func (c *comparer) voteByBodies() {
 			c.votes.object(o, n, nil)
 		}
 	}
-	c.data = c.votes.resolve(c.Old, c.New)
+	c.resolve()
 	c.data.conflicts = append(c.data.conflicts, conflicts...)
 	slices.SortFunc(c.data.conflicts, func(a, b [2]module.Addr) int { return int(int64(a[0]) - int64(b[0])) })
 }

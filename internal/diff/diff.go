@@ -187,6 +187,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 	}
 	c.votes.copies = [2][]copied{copies(old), copies(new)}
 	c.pairFuncs()
+	c.votes.named = namedSlots(old, new)
 	c.settle()
 	c.findChanges()
 	c.types = types
@@ -232,7 +233,7 @@ func (c *comparer) follow() {
 	for round := 0; round < 50; round++ {
 		n := len(c.toNew)
 		c.voteByRefs()
-		c.data = c.votes.resolve(c.Old, c.New)
+		c.resolve()
 		c.voteBySlots()
 		c.elect()
 		if len(c.toNew) == n {

@@ -8,6 +8,21 @@ import (
 	"hotpatch/internal/module/cfi"
 )
 
+// voteByHandlers lets the unwind information of two functions whose bodies are
+// equal say which types of the module are which.
+func (c *comparer) voteByHandlers(o, n *module.Func) {
+	for i := range min(len(o.FDEs), len(n.FDEs)) {
+		a, b := c.Old.Handlers(o.FDEs[i]), c.New.Handlers(n.FDEs[i])
+		for k := 0; len(a) == len(b) && k < len(a); k++ {
+			x, _ := c.Old.RelocAt(a[k])
+			y, _ := c.New.RelocAt(b[k])
+			if a[k] != 0 && b[k] != 0 && x.Sym == "" && y.Sym == "" {
+				c.vote(a[k], b[k], n)
+			}
+		}
+	}
+}
+
 // sameExceptions compares the exception tables of two functions whose bodies
 // are equal: the same code may catch something else.
 func (c *comparer) sameExceptions(o, n *module.Func) bool {
@@ -15,8 +30,8 @@ func (c *comparer) sameExceptions(o, n *module.Func) bool {
 		return false
 	}
 	for i := range o.FDEs {
-		a, okA := lsda(c.Old, o.FDEs[i])
-		b, okB := lsda(c.New, n.FDEs[i])
+		a, okA := c.Old.LSDA(o.FDEs[i])
+		b, okB := c.New.LSDA(n.FDEs[i])
 		if okA != okB || len(a.Sites) != len(b.Sites) || len(a.Types) != len(b.Types) ||
 			!bytes.Equal(a.Actions, b.Actions) || !bytes.Equal(a.Specs, b.Specs) {
 			return false
@@ -49,15 +64,6 @@ func (c *comparer) sameSpot(o, n *module.Func, a, b uint64) bool {
 		return slices.IndexFunc(body, func(i module.Instr) bool { return i.At >= a })
 	}
 	return x.Part == y.Part && at(c.Old, o, module.Addr(a)) == at(c.New, n, module.Addr(b))
-}
-
-func lsda(m *module.Module, f *cfi.FDE) (cfi.LSDA, bool) {
-	s := m.SectionAt(module.Addr(f.LSDA.Value))
-	if f.LSDA.Enc == 0xff || f.LSDA.Value == 0 || s == nil {
-		return cfi.LSDA{}, false
-	}
-	l, err := cfi.ParseLSDA(m.Bytes(s.Range), uint64(s.Start), f.LSDA.Value, f.Start)
-	return l, err == nil
 }
 
 func (c *comparer) sameType(a, b cfi.Pointer) bool {

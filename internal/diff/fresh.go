@@ -2,6 +2,7 @@ package diff
 
 import (
 	"debug/elf"
+	"slices"
 
 	"hotpatch/internal/module"
 )
@@ -17,19 +18,16 @@ func (r *Result) Fresh(a module.Addr) (module.Range, bool) {
 	if _, paired := r.data.toOld[a]; paired {
 		return module.Range{}, false
 	}
-	fresh := r.fresh(s)
-	if len(fresh) == 0 || a < fresh[0] || !r.explained(s, fresh) {
-		return module.Range{}, false
+	all, ok := module.Range{}, false
+	if fresh := r.fresh(s); s.added != nil {
+		all, ok = s.added.Range, s.added.certain.Contains(a)
+	} else if len(fresh) > 0 && a >= fresh[0] && r.explained(s, fresh) {
+		all, ok = module.Range{Start: fresh[0], End: s.new.End}, true
 	}
-	all := module.Range{Start: fresh[0], End: s.new.End}
-	for _, rel := range r.New.RelocsIn(all) {
-		if rel.Type == elf.R_X86_64_COPY {
-			// Another module's variable, which the loader would move here:
-			// that module would not know of a second one.
-			return module.Range{}, false
-		}
-	}
-	return all, true
+	// Another module's variable, which the loader would move here, is none:
+	// that module would not know of a second one.
+	copied := func(r module.Reloc) bool { return r.Type == elf.R_X86_64_COPY }
+	return all, ok && !slices.ContainsFunc(r.New.RelocsIn(all), copied)
 }
 
 // fresh are the addresses in a segment that only code of the fixed build
@@ -37,7 +35,7 @@ func (r *Result) Fresh(a module.Addr) (module.Range, bool) {
 func (r *Result) fresh(s *segment) []module.Addr {
 	var out []module.Addr
 	for _, a := range r.New.AnchorsIn(s.new) {
-		if _, ok := r.data.toOld[a]; !ok && a != s.new.Start {
+		if _, ok := r.data.toOld[a]; !ok && (a != s.new.Start || s.old.Len() == 0) {
 			out = append(out, a)
 		}
 	}

@@ -430,6 +430,7 @@ func (c *comparer) voteByRefs() {
 		for i := range o.Refs {
 			c.vote(o.Refs[i].Target, n.Refs[i].Target, n)
 		}
+		c.voteByHandlers(o, n)
 	}
 	for _, o := range c.Old.Funcs {
 		if n := c.toNew[o]; n != nil {

@@ -12,7 +12,7 @@ type AnchorKind uint8
 const (
 	AnchorAccess  AnchorKind = 1 << iota // an instruction reads or writes there
 	AnchorTaken                          // an instruction takes the address
-	AnchorPointer                        // a relocation stores the address
+	AnchorPointer                        // a relocation or an unwind table holds the address
 	AnchorSymbol                         // a symbol of .dynsym stands there
 	AnchorTable                          // a jump table starts there
 )
@@ -40,6 +40,11 @@ func (m *Module) collectAnchors() {
 					add(r.Target, AnchorAccess)
 				}
 			}
+		}
+	}
+	for i := range m.CFI.FDEs {
+		for _, a := range m.Handlers(&m.CFI.FDEs[i]) {
+			add(a, AnchorPointer)
 		}
 	}
 	for _, r := range m.Relocs {

@@ -28,9 +28,10 @@ const inCode = ReadWrite + 1
 
 // link is a 64-bit field of the annex that holds an address.
 type link struct {
-	at  annexAt
-	to  target
-	imp int // index of the import, -1 when to says where
+	at     annexAt
+	to     target
+	imp    int // index of the import, -1 when to says where
+	addend int64
 }
 
 func (a *annex) address(p annexAt) module.Addr {
@@ -91,11 +92,11 @@ func (b *builder) fill(at annexAt, r module.Reloc, name string) {
 			return
 		}
 		b.out.Escapes = b.out.Escapes || l.to.where == inOverlay
-	case r.Addend != 0 || r.Sym == "":
-		b.refuse(diff.UnresolvedImport, name, "needs the address of %s%+d, outside the module", r.Sym, r.Addend)
+	case r.Sym == "":
+		b.refuse(diff.UnresolvedImport, name, "needs an address outside the module")
 		return
 	default:
-		l.imp = b.importOf(r)
+		l.imp, l.addend = b.importOf(r), r.Addend
 	}
 	b.annex.links = append(b.annex.links, l)
 }
@@ -141,21 +142,27 @@ func (b *builder) newStub(f *module.Func, key string, slotAt module.Addr) target
 	return target{where: inAnnex, annex: at}
 }
 
-// newVariables gives a stretch of new variables its place, with their initial values.
+// newVariables gives a stretch of new variables, or of constants that the loader
+// relocates, its place, with their initial values.
 func (b *builder) newVariables(r module.Range) annexAt {
 	if at, ok := b.fresh[r.Start]; ok {
 		return at
 	}
 	const align = 64 // the largest that compilers give to a variable unasked
-	at := b.annex.reserveLike(ReadWrite, r, align)
+	s := b.New.SectionAt(r.Start)
+	prot := ReadWrite
+	if s.Relro {
+		prot = ReadOnly
+	}
+	at := b.annex.reserveLike(prot, r, align)
 	b.fresh[r.Start] = at
 	b.out.DataEscapes = true
 	b.out.Variables = append(b.out.Variables, Variable{Fixed: r}) // placed in layAnnex
-	if !b.New.SectionAt(r.Start).NoBits {
-		copy(b.annex.bytes[ReadWrite][at.off:], b.New.Bytes(r))
+	if !s.NoBits {
+		copy(b.annex.bytes[prot][at.off:], b.New.Bytes(r))
 	}
 	for _, rel := range b.New.RelocsIn(r) {
-		b.fill(annexAt{ReadWrite, at.off + uint64(rel.Addr-r.Start)}, rel, "new variable at "+rel.Addr.String())
+		b.fill(annexAt{prot, at.off + uint64(rel.Addr-r.Start)}, rel, "new variable at "+rel.Addr.String())
 	}
 	return at
 }
@@ -224,21 +231,21 @@ func (b *builder) exceptions(f *module.Func, fde *cfi.FDE, s *module.Section, l 
 // writable slot that the loader fills (DW.ref.*).
 func (b *builder) pointerSlot(name string, p cfi.Pointer) target {
 	at := module.Addr(p.Value)
-	if p.Indirect {
-		if r, ok := b.New.RelocAt(at); ok {
-			for _, o := range b.Old.Relocs {
-				if o.Sym != "" && o.Sym == r.Sym && o.Version == r.Version && o.Type == r.Type && o.Addend == r.Addend {
-					return target{where: inBaseline, addr: o.Addr}
-				}
-			}
-			if r.Sym != "" {
-				slot := b.annex.reserve(ReadOnly, 8, 8, 0)
-				b.fill(slot, r, name)
-				return target{where: inAnnex, annex: slot}
-			}
+	r, ok := b.New.RelocAt(at)
+	if !p.Indirect || !ok {
+		return b.resolveAddress(name, at)
+	}
+	if o, ok := b.OldData(at); ok {
+		return target{where: inBaseline, addr: o}
+	}
+	for _, o := range b.Old.Relocs {
+		if o.Sym != "" && o.Sym == r.Sym && o.Version == r.Version && o.Type == r.Type && o.Addend == r.Addend {
+			return target{where: inBaseline, addr: o.Addr}
 		}
 	}
-	return b.resolveAddress(name, at)
+	slot := b.annex.reserve(ReadOnly, 8, 8, 0)
+	b.fill(slot, r, name)
+	return target{where: inAnnex, annex: slot}
 }
 
 // layAnnex gives every part of the annex its address, builds the unwind tables
@@ -296,7 +303,7 @@ const headerLen, importLen, heldLen = 1024, 24, 64
 func (b *builder) held() int {
 	n := 0
 	for _, p := range b.puts {
-		if p.to.holds() {
+		if p.to.held {
 			n++
 		}
 	}
@@ -318,6 +325,7 @@ func fill(b []byte, n int, with byte) []byte {
 func (b *builder) fillLinks() {
 	for _, l := range b.annex.links {
 		f := Fixup{At: b.annex.address(l.at), Kind: AbsImport, Import: l.imp}
+		value := uint64(l.addend)
 		if l.imp < 0 {
 			f.Kind, f.Import, f.Target = AbsOverlay, 0, l.to.addr
 			switch l.to.where {
@@ -330,8 +338,9 @@ func (b *builder) fillLinks() {
 			case inOverlay:
 				f.Target = b.at(l.to.addr)
 			}
+			value = uint64(f.Target)
 		}
-		binary.LittleEndian.PutUint64(b.out.field(f.At, 8), uint64(f.Target))
+		binary.LittleEndian.PutUint64(b.out.field(f.At, 8), value)
 		b.out.Fixups = append(b.out.Fixups, f)
 	}
 }

@@ -86,12 +86,8 @@ type target struct {
 	where whereabouts
 	addr  module.Addr // inOverlay, inBlob: fixed image address; inBaseline: baseline image address
 	annex annexAt     // inAnnex
-	held  bool        // inOverlay: by its address, which the program may keep
+	held  bool        // the program may keep its address, or its value
 }
-
-// holds reports whether the program may hold the address of an overlay's thing,
-// or its value.
-func (t *target) holds() bool { return t.held || t.where == inAnnex && t.annex.prot == ReadWrite }
 
 type whereabouts uint8
 
@@ -416,7 +412,7 @@ func (b *builder) link() {
 		case inBaseline:
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelBaseline, Target: to})
 		}
-		if p.to.holds() {
+		if p.to.held {
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelOverlay, Target: to})
 		}
 		d := int64(to) - int64(end)

@@ -60,10 +60,11 @@ func (b *builder) distance(p, t target) module.Addr {
 }
 
 // apart reports whether the object at p certainly ends before t: p is a text
-// and t not its end, or a text lies in between.
+// and t not its end, or a text lies in between; p is no array, but belongs to a
+// class.
 func (b *builder) apart(p, t module.Addr, s *module.Section) bool {
 	if s.Write {
-		return false
+		return s.Relro && diff.Class(b.New, p)
 	}
 	if text := b.New.Text(p); text != "" {
 		n := t - p - module.Addr(len(text))

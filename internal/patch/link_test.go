@@ -214,7 +214,7 @@ func (l *linked) reference(name string, a module.Addr, want, got uint64, in *x86
 			l.Errorf("%s, which is %s", desc(), g)
 		}
 	case isStub || isSlot && strings.HasPrefix(sec.Name, ".got"):
-		if g, w := l.import_(got), slotName(n, w); g != w || w == "" {
+		if g, w := l.import_(got), slotName(n, w); g != w && g != w+"+0" || w == "" {
 			l.Errorf("%s: leads to import %q, want %q", desc(), g, w)
 		}
 	case inOverlay && l.fixed(got) == w && sec.Exec:
@@ -254,8 +254,8 @@ func (l *linked) constant(desc func() string, w module.Addr, got uint64, in *x86
 	}
 }
 
-// fixed is where the fixed build has the included code at an address of the
-// linked process; 0 when none is there.
+// fixed is where the fixed build has the included code or the new data at an
+// address of the linked process; 0 when none is there.
 func (l *linked) fixed(a uint64) module.Addr {
 	at := module.Addr(a - overlayBias)
 	for _, f := range l.p.Functions {
@@ -263,6 +263,11 @@ func (l *linked) fixed(a uint64) module.Addr {
 			if r.Contains(at) {
 				return f.Fixed[k].Start + at - r.Start
 			}
+		}
+	}
+	for _, v := range l.p.Variables {
+		if v.At <= at && at < v.At+module.Addr(v.Fixed.Len()) {
+			return v.Fixed.Start + at - v.At
 		}
 	}
 	return 0

@@ -78,8 +78,8 @@ const (
 	AbsBaseline
 	// AbsOverlay: an unsigned 64-bit field; add O, and what RelOverlay adds.
 	AbsOverlay
-	// AbsImport: an unsigned 64-bit field; add the run-time address of
-	// Imports[Fixup.Import].
+	// AbsImport: an unsigned 64-bit field, which holds a distance behind the
+	// symbol; add the run-time address of Imports[Fixup.Import].
 	AbsImport
 )
 

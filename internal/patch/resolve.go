@@ -170,7 +170,7 @@ func (b *builder) resolveData(name string, t module.Addr) target {
 	if r, ok := b.Fresh(t); ok {
 		at := b.newVariables(r)
 		at.off += uint64(t - r.Start)
-		return target{where: inAnnex, annex: at}
+		return target{where: inAnnex, annex: at, held: true}
 	}
 	if sym, ok := b.Copied(t); ok {
 		return b.refuse(diff.UnresolvedImport, sym, "%s refers to it as to the module's own, and the loader moved none into the baseline", name)

@@ -11,6 +11,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -385,6 +386,22 @@ func readText(t *testing.T, pid int) text {
 	}
 	if len(out) < 2 {
 		t.Fatalf("only %d executable mappings found", len(out))
+	}
+	return out
+}
+
+// without leaves out what is mapped from a file, told by the end of its path.
+func (x text) without(t *testing.T, pid int, file string) text {
+	t.Helper()
+	out := maps.Clone(x)
+	for line := range strings.Lines(mappings(t, pid)) {
+		var at uint64
+		if _, err := fmt.Sscanf(line, "%x-", &at); err == nil && strings.HasSuffix(strings.TrimSpace(line), file) {
+			delete(out, at)
+		}
+	}
+	if len(out) == len(x) {
+		t.Errorf("no code of %s is mapped", file)
 	}
 	return out
 }

@@ -4,7 +4,7 @@
 // VIRTUAL: patchable _ZNK6Circle4areaEv
 // TYPE: patchable _Z4nameB5cxx11P5Shape
 // METHOD: refused data-layout
-// NEWCLASS: refused unresolved-import
+// NEWCLASS: patchable _Z4makei +_ZN8TriangleD0Ev +_ZN8TriangleD1Ev +_ZNK8Triangle4areaEv
 // TEMPLATE: patchable _Z3sumRKSt6vectorIiSaIiEE
 // COLD: patchable _Z4coldi
 #include <stdexcept>
