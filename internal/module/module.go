@@ -186,6 +186,9 @@ func (m *Module) layout(f *elf.File) error {
 		if sec.End < sec.Start || sec.End > maxAddr || !sec.NoBits && (s.Offset > uint64(len(m.data)) || s.FileSize > uint64(len(m.data))-s.Offset) {
 			return fmt.Errorf("section %s leads out of the file or address space", s.Name)
 		}
+		if !sec.NoBits && m.Bytes(sec.Range) == nil {
+			return fmt.Errorf("section %s lies in no segment", s.Name)
+		}
 		sec.Relro = sec.Write && relro.Contains(sec.Start)
 		m.Sections = append(m.Sections, sec)
 	}
