@@ -197,6 +197,16 @@ func (m *Module) layout(f *elf.File) error {
 	}
 	// .tbss occupies no addresses; the section after it may start at the same place.
 	sort.SliceStable(m.Sections, func(i, j int) bool { return m.Sections[i].Start < m.Sections[j].Start })
+	var end Addr
+	for i := range m.Sections {
+		switch s := &m.Sections[i]; {
+		case s.TLS && s.NoBits:
+		case s.Start < end:
+			return fmt.Errorf("section %s lies in the one before it", s.Name)
+		default:
+			end = s.End
+		}
+	}
 	if names, err := f.DynString(elf.DT_SONAME); err == nil && len(names) == 1 {
 		m.Name = path.Base(names[0])
 	}
