@@ -61,7 +61,7 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = parseStat(b)
 		parseStatus(b)
-		for _, h := range memoryHierarchies(b) {
+		for _, h := range parseHierarchies(b) {
 			if dir, ok := h.dirOf(b); ok && path.IsAbs(h.mount) && !strings.HasPrefix(dir, path.Clean(h.mount)) {
 				t.Errorf("group %q outside %q", dir, h.mount)
 			}
