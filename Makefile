@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build install test lint demo debian cases corpus pairing bench clean
+.PHONY: help build install test lint fuzz demo debian cases corpus pairing bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: ## all tests, also those that patch live processes (as root)
 lint: ## gofumpt and staticcheck, as pinned in tools/
 	@out=$$($(GO) tool -modfile=tools/go.mod gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+fuzz: ## every fuzz target for FUZZTIME, one after the other
+	@set -e; grep -rHo '^func Fuzz[A-Za-z]*' --include='*_test.go' internal | while IFS=: read -r file f; do \
+		$(GO) test -run NONE -fuzz "^$${f#func }$$" -fuzztime $(or $(FUZZTIME),1m) -fuzzminimizetime 20x ./$$(dirname $$file); done
 
 demo: build ## patch a vulnerable server under load, and roll back
 	$(GO) run ./examples/demo --tool $(BIN)

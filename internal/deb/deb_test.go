@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -502,6 +504,33 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, err := drain(data, deb.Limits{Data: 1 << 20, Member: 1 << 16, Control: 1 << 20}); err == io.EOF {
 			t.Error("an error that looks like the end")
+		}
+	})
+}
+
+// FuzzXZ reads streams of xz whose block header has the checksum that belongs
+// to it.
+func FuzzXZ(f *testing.F) {
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		const start = 12 // of the first block header: the stream header's size
+		if len(stream) > start {
+			if end := start + 4*int(stream[start]); end+4 <= len(stream) {
+				stream = bytes.Clone(stream)
+				binary.LittleEndian.PutUint32(stream[end:], crc32.ChecksumIEEE(stream[start:end]))
+			}
+		}
+		if _, err := drain(archive(t, "data.tar.xz", stream), deb.Limits{Data: 1 << 20, Member: 1 << 16, Control: 1 << 20}); err == io.EOF {
+			t.Error("an error that looks like the end")
+		}
+	})
+}
+
+func FuzzControl(f *testing.F) {
+	f.Add(control)
+	f.Add(control + "Source: s (2:1-1)\nDescription: a\n b\n .\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if c, err := deb.ParseControl(text); err == nil && (c.Package == "" || c.Version == "" || c.Source == "" || c.SourceVersion == "") {
+			t.Errorf("%+v", c)
 		}
 	})
 }

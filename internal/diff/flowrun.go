@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"hotpatch/internal/module"
+	"hotpatch/internal/module/cfi"
 	"hotpatch/internal/module/x86"
 )
 
@@ -38,7 +39,7 @@ func (w *flow) run(body []module.Instr) {
 		order := postOrder(blocks, seen, start)
 		slices.Reverse(order)
 		if blocks[start].in == nil {
-			blocks[start].in = entryState(start)
+			blocks[start].in = w.entryState(body, blocks, start)
 		}
 		for _, b := range order {
 			w.block(body, blocks, b)
@@ -46,7 +47,10 @@ func (w *flow) run(body []module.Instr) {
 	}
 }
 
-func entryState(start int) *state {
+// entryState is what is known where a block begins that no other one is known
+// to lead to: the arguments at the function's entry; elsewhere, as at a landing
+// pad, nothing but where the frame is.
+func (w *flow) entryState(body []module.Instr, blocks []block, start int) *state {
 	s := &state{stack: make(map[int64]*value)}
 	for i := range s.regs {
 		v := opaque(tagArg, uint64(i))
@@ -60,13 +64,28 @@ func entryState(start int) *state {
 	}
 	frame := opaque(tagFrame, 0)
 	s.regs[4] = &frame
+	if start > 0 && w.framePointer(body[blocks[start].first].At) {
+		s.regs[5] = &frame
+	}
 	return s
+}
+
+// framePointer reports whether the frame is found by rbp at an address, as
+// call-frame information says.
+func (w *flow) framePointer(a module.Addr) bool {
+	const rbp = 6 // DWARF's number (psABI x86-64, figure 3.36)
+	f := w.m.CFI.Find(uint64(a))
+	if f == nil {
+		return false
+	}
+	row, err := f.Row(uint64(a))
+	return err == nil && row.CFA.Kind == cfi.Register && row.CFA.Reg == rbp
 }
 
 func (w *flow) block(body []module.Instr, blocks []block, b int) {
 	k := &blocks[b]
 	if k.in == nil {
-		k.in = entryState(b + 1)
+		k.in = w.entryState(body, blocks, b)
 	}
 	w.state = *k.in
 	k.in, k.done = nil, true

@@ -35,6 +35,7 @@ func (w *flow) step(in *module.Instr) {
 	default:
 		return
 	}
+	in = wholeRegisters(in)
 	switch {
 	case in.VEX:
 		w.vector(in)
@@ -45,6 +46,43 @@ func (w *flow) step(in *module.Instr) {
 	default:
 		w.vector(in)
 	}
+}
+
+// wholeRegisters is an instruction with ah, ch, dh and bh replaced by the
+// registers that they are the second byte of: as operands of 8 bits without REX
+// they have the numbers of rsp, rbp, rsi and rdi (SDM volume 2, table 3-1).
+func wholeRegisters(in *module.Instr) *module.Instr {
+	op := in.Opcode
+	if in.REX != 0 || in.VEX || in.Map > 1 {
+		return in
+	}
+	var isReg, isRM bool // whether ModRM's fields are registers of 8 bits
+	switch {
+	case in.Map == 1:
+		isRM = op == 0xb6 || op == 0xbe || op&0xf0 == 0x90 || op == 0xb0 || op == 0xc0
+		isReg = op == 0xb0 || op == 0xc0
+	case op&0xfc == 0xb4: // mov of a number, the register in the opcode
+		out := *in
+		out.Opcode &^= 4
+		return &out
+	case op < 0x40 && op&7 < 4, op >= 0x84 && op < 0x8c:
+		isReg, isRM = op&1 == 0, op&1 == 0
+	case op == 0x80, op == 0xc0, op == 0xc6, op == 0xd0, op == 0xd2, op == 0xf6, op == 0xfe:
+		isRM = true
+	}
+	low := in.ModRM
+	if isReg {
+		low &^= 4 << 3
+	}
+	if isRM && in.ModRM>>6 == 3 {
+		low &^= 4
+	}
+	if !in.HasModRM || low == in.ModRM {
+		return in
+	}
+	out := *in
+	out.ModRM = low
+	return &out
 }
 
 const sinkReturnTag = uint64(sinkReturn) << 32

@@ -95,7 +95,7 @@ func (c *comparer) judgeExports() {
 		case !ok:
 			c.refuse(RemovedExport, s.Name, "other modules may use it and the fixed build does not have it")
 		case s.Type != n.Type:
-			c.refuse(RemovedExport, s.Name, "its type %v becomes %v", s.Type, n.Type)
+			c.refuse(RemovedExport, s.Name, "its type %s becomes %s", typeName(s.Type), typeName(n.Type))
 		case s.Type == elf.STT_OBJECT && n.Size != s.Size && sec != nil && sec.Write:
 			c.refuse(DataLayout, s.Name, "exported object of %d bytes has %d in the fixed build", s.Size, n.Size)
 		case s.Type == elf.STT_OBJECT && sec != nil && !sec.Write && !versionOnly(c.Old.Text(s.Addr), c.New.Text(n.Addr)) &&
@@ -103,6 +103,15 @@ func (c *comparer) judgeExports() {
 			c.refuse(ConstantData, s.Name, "exported, and its content differs")
 		}
 	}
+}
+
+// typeName names a symbol's type. debug/elf takes the first of the numbers that
+// are left to operating systems for no more than that (STT_LOOS).
+func typeName(t elf.SymType) string {
+	if t == elf.STT_GNU_IFUNC {
+		return "STT_GNU_IFUNC (chosen when the module is loaded)"
+	}
+	return t.String()
 }
 
 func sized(s *module.Symbol) module.Range {

@@ -293,3 +293,35 @@ func database(t *testing.T, list string) {
 		t.Fatal(err)
 	}
 }
+
+// FuzzPackages reads a database of any content: a container's own.
+func FuzzPackages(f *testing.F) {
+	f.Add("Package: a\nStatus: install ok installed\nArchitecture: amd64\nSource: s (2)\nVersion: 1\n", "/usr\n/lib/x\n", "/usr/lib/x\n/usr/lib/y\nb\n", "2026-04-01 10:00:00 upgrade a:amd64 0 1\n2026-04-01 10:00:01 status installed a:amd64 1\n")
+	root := f.TempDir()
+	for _, dir := range []string{"var/lib/dpkg/info", "var/log"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status, list, diversions, log string) {
+		for name, text := range map[string]string{
+			"lib/dpkg/status": status, "lib/dpkg/info/a.list": list, "lib/dpkg/diversions": diversions, "log/dpkg.log": log,
+		} {
+			if err := os.WriteFile(filepath.Join(root, "var", name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db, err := host.OpenPackages(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		got, _ := db.Owners(t.Context(), []string{"/usr/lib/x", "/usr/lib/y", "/etc/z"})
+		for path, pkg := range got {
+			if pkg.Name != "a" || pkg.Version == "" || path == "" {
+				t.Errorf("%s belongs to %+v", path, pkg)
+			}
+			db.RunningVersion(pkg, &host.Proc{}, &host.Module{})
+		}
+	})
+}

@@ -165,9 +165,6 @@ func (m *Module) fdeRanges() ([]part, error) {
 		}
 		parts = append(parts, part{Range: r, fde: f, isPart: !entry, group: len(parts)})
 	}
-	if len(parts) == 0 {
-		return nil, fmt.Errorf("%w: .eh_frame covers no code", ErrUnsupported)
-	}
 	return parts, nil
 }
 

@@ -151,14 +151,19 @@ func read(data []byte, name string) (*Module, error) {
 	return m, nil
 }
 
+// maxAddr bounds the addresses of a build: user space of x86-64 with four levels
+// of page tables (Linux, Documentation/arch/x86/x86_64/mm.rst). Sums and
+// differences of what lies below do not overflow.
+const maxAddr Addr = 1 << 47
+
 func (m *Module) layout(f *elf.File) error {
 	var relro Range
 	for _, p := range f.Progs {
 		r := Range{Addr(p.Vaddr), Addr(p.Vaddr + p.Memsz)}
 		switch p.Type {
 		case elf.PT_LOAD:
-			if r.End < r.Start || p.Filesz > p.Memsz || p.Off > uint64(len(m.data)) || p.Filesz > uint64(len(m.data))-p.Off {
-				return fmt.Errorf("program header at %v leads out of the file", r.Start)
+			if r.End < r.Start || r.End > maxAddr || p.Filesz > p.Memsz || p.Off > uint64(len(m.data)) || p.Filesz > uint64(len(m.data))-p.Off {
+				return fmt.Errorf("program header at %v leads out of the file or address space", r.Start)
 			}
 			m.Segments = append(m.Segments, Segment{r, Off(p.Off), p.Filesz, p.Flags})
 		case elf.PT_GNU_RELRO:
@@ -178,8 +183,11 @@ func (m *Module) layout(f *elf.File) error {
 			NoBits: s.Type == elf.SHT_NOBITS,
 			Write:  s.Flags&elf.SHF_WRITE != 0, Exec: s.Flags&elf.SHF_EXECINSTR != 0, TLS: s.Flags&elf.SHF_TLS != 0,
 		}
-		if sec.End < sec.Start || !sec.NoBits && (s.Offset > uint64(len(m.data)) || s.FileSize > uint64(len(m.data))-s.Offset) {
-			return fmt.Errorf("section %s leads out of the file", s.Name)
+		if sec.End < sec.Start || sec.End > maxAddr || !sec.NoBits && (s.Offset > uint64(len(m.data)) || s.FileSize > uint64(len(m.data))-s.Offset) {
+			return fmt.Errorf("section %s leads out of the file or address space", s.Name)
+		}
+		if !sec.NoBits && m.Bytes(sec.Range) == nil {
+			return fmt.Errorf("section %s lies in no segment", s.Name)
 		}
 		sec.Relro = sec.Write && relro.Contains(sec.Start)
 		m.Sections = append(m.Sections, sec)
@@ -189,6 +197,16 @@ func (m *Module) layout(f *elf.File) error {
 	}
 	// .tbss occupies no addresses; the section after it may start at the same place.
 	sort.SliceStable(m.Sections, func(i, j int) bool { return m.Sections[i].Start < m.Sections[j].Start })
+	var end Addr
+	for i := range m.Sections {
+		switch s := &m.Sections[i]; {
+		case s.TLS && s.NoBits:
+		case s.Start < end:
+			return fmt.Errorf("section %s lies in the one before it", s.Name)
+		default:
+			end = s.End
+		}
+	}
 	if names, err := f.DynString(elf.DT_SONAME); err == nil && len(names) == 1 {
 		m.Name = path.Base(names[0])
 	}

@@ -2,6 +2,8 @@ package process
 
 import (
 	"errors"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +50,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("55d0c0a00000-55d0c0a01000 r-xp 00001000 fe:01 1234  /usr/bin/a\n"))
 	f.Add([]byte("12 (a) t 7 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 1\n"))
 	f.Add([]byte("TracerPid:\t12\nSigIgn:\tffff\n"))
+	f.Add([]byte("32 24 0:28 /docker/ab /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n4:memory:/docker/ab/svc\n0::/a:b\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if maps, err := parseMaps(b); err == nil {
 			for _, m := range maps {
@@ -58,5 +61,10 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = parseStat(b)
 		parseStatus(b)
+		for _, h := range parseHierarchies(b) {
+			if dir, ok := h.dirOf(b); ok && path.IsAbs(h.mount) && !strings.HasPrefix(dir, path.Clean(h.mount)) {
+				t.Errorf("group %q outside %q", dir, h.mount)
+			}
+		}
 	})
 }

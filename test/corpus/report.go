@@ -224,7 +224,7 @@ func (rep *report) writeReasons(w io.Writer) error {
 			"`" + string(c) + "`", fmt.Sprint(files[c]), fmt.Sprint(alone[c]), fmt.Sprint(len(sources[c])), cmp.Or(wishes[c], "(nothing is written about this reason)"),
 		})
 	}
-	fmt.Fprintf(w, "Why files are refused; a file may have several reasons.\n\n")
+	fmt.Fprintf(w, "Why files are refused; a file may have several reasons. Some are read against the source in\n[refusals.md](refusals.md).\n\n")
 	if err := table.Write(w, []string{"reason", "files", "as the only one", "sources", "what would have to be done"}, rows); err != nil {
 		return err
 	}
