@@ -33,6 +33,9 @@ func (c *checker) freshVariable(q *question, s *section, w *place) outcome {
 	case (q.got-q.want)%min(s.align, 64) != 0:
 		return bad(Variable, "%#x of the overlay is not aligned as %#x", q.got-overlayBias, q.want)
 	}
+	if want, ok := c.variableAt(q.got); !ok || want != q.want {
+		return bad(Variable, "leads to %#x of the overlay, which the patch does not list as what is new at %#x", q.got-overlayBias, q.want)
+	}
 	c.escapes[1] = true
 	f := freshObject{q.want, c.fixed.next(q.want), q.got}
 	if _, _, ok := c.fixed.vtable(f.end); ok {
@@ -53,6 +56,16 @@ func (c *checker) freshVariable(q *question, s *section, w *place) outcome {
 		return unsure(Variable, "leads to a variable at %#x of the overlay that seems to be new", q.got-overlayBias)
 	}
 	return outcome{}
+}
+
+// variableAt is what, in the fixed build, the patch says of a new variable's place.
+func (c *checker) variableAt(got uint64) (want uint64, ok bool) {
+	for _, v := range c.patch.Variables {
+		if off := got - overlayBias - uint64(v.At); off < v.Fixed.Len() {
+			return uint64(v.Fixed.Start) + off, true
+		}
+	}
+	return 0, false
 }
 
 // initial holds the initial value of a new variable against the fixed build's.

@@ -233,7 +233,7 @@ func (c *checker) follow(m *moved) {
 		to := moved.Target(at)
 		c.fields[field] = to
 		r := c.fixed.refOf(in, t)
-		c.heldField(field, t, to, r.use == address)
+		c.heldField(field, to, r.use == address)
 		if c.settle(c.leads(t, to, r.use, uint64(r.size), p)) {
 			c.report.Proved.References++
 		}
@@ -260,10 +260,10 @@ func (c *checker) island(a uint64) (x86.Inst, error) {
 
 // heldField makes sure that a field that leads to a new variable, or takes the
 // address of new code, says so: a later patch has to find it.
-func (c *checker) heldField(at, want, to uint64, taken bool) {
-	s, l := c.fixed.section(want), c.links[at]
+func (c *checker) heldField(at, to uint64, taken bool) {
+	l := c.links[at]
 	says := l != nil && l.fixup.Kind == patch.RelOverlay
-	variable := c.pieceAt(to) != nil && s != nil && s.write && s.name != ".got" && s.name != ".got.plt"
+	_, variable := c.variableAt(to)
 	entry := taken && slices.ContainsFunc(c.patch.Functions, func(f patch.Function) bool {
 		return len(f.Ranges) > 0 && uint64(f.Ranges[0].Start)+overlayBias == to
 	})
