@@ -6,6 +6,9 @@
 #include <typeinfo>
 #include "live.h"
 
+// So much of these differs that only their names tell that they are the same.
+#define NAMED EXTERN_C FN __attribute__((visibility("default")))
+
 struct Shape {
 	virtual ~Shape() {}
 	virtual int area() const { return 1; }
@@ -16,14 +19,13 @@ struct Square : Shape {
 };
 #ifdef FIXED
 struct Refused : std::runtime_error {
-	int code;
-	Refused(const char *what, int code) : std::runtime_error(what), code(code) {}
+	using std::runtime_error::runtime_error;
 };
 struct Named {
 	virtual ~Named() {}
 	virtual int number() const = 0;
 };
-struct Circle : Shape, virtual Named {
+struct Circle : Shape, Named {
 	int area() const override { return 3; }
 	const char *name() const override { return "circle"; }
 	int number() const override { return 33; }
@@ -36,17 +38,17 @@ struct Hidden : std::exception {
 #endif
 static std::unique_ptr<Shape> kept;
 
-static FN int check(int x)
+NAMED int check(int x)
 {
 	if (x > 3)
 #ifdef FIXED
-		throw Refused("refused", x);
+		throw Refused(x == 5 ? "five" : "refused");
 #else
 		throw std::runtime_error("too large");
 #endif
 	return x + 1;
 }
-static FN int inside(int x)
+NAMED int inside(int x)
 {
 	try {
 #ifdef FIXED
@@ -56,9 +58,9 @@ static FN int inside(int x)
 		return check(x);
 #ifdef FIXED
 	} catch (const Refused &r) {
-		if (r.code == 5)
+		if (r.what()[0] == 'f')
 			throw;
-		return 1000 + r.code;
+		return 1000 + r.what()[1];
 	} catch (const Hidden &h) {
 		return 2000 + h.what()[0];
 #endif
@@ -66,7 +68,7 @@ static FN int inside(int x)
 		return 500 + e.what()[0];
 	}
 }
-static FN Shape *make(int x)
+NAMED Shape *make(int x)
 {
 #ifdef FIXED
 	if (x == 3)
@@ -76,7 +78,7 @@ static FN Shape *make(int x)
 		return new Square;
 	return new Shape;
 }
-static FN int number(Shape *s)
+NAMED int number(Shape *s)
 {
 #ifdef FIXED
 	if (Named *n = dynamic_cast<Named *>(s))
@@ -84,8 +86,8 @@ static FN int number(Shape *s)
 #endif
 	return dynamic_cast<Square *>(s) != nullptr ? s->area() : -1;
 }
-static FN bool square(Shape *s) { return dynamic_cast<Square *>(s) != nullptr; }
-static FN const char *type(Shape *s) { return typeid(*s).name(); }
+NAMED bool square(Shape *s) { return dynamic_cast<Square *>(s) != nullptr; }
+NAMED const char *type(Shape *s) { return typeid(*s).name(); }
 
 EXTERN_C void answer(const char *cmd)
 {
