@@ -185,6 +185,10 @@ func printTables(outcomes []*outcome) error {
 		for _, us := range o.PausesUS {
 			pauses = append(pauses, fmt.Sprintf("%.0f", us))
 		}
+		const few = 8
+		if sorted := slices.Sorted(slices.Values(o.PausesUS)); len(sorted) > few {
+			pauses = []string{fmt.Sprintf("median %.0f, p99 %.0f of %d", meter.Percentile(sorted, 50), meter.Percentile(sorted, 99), len(sorted))}
+		}
 		note := o.Reason
 		if o.Error != "" {
 			note = "FAILED: " + strings.ReplaceAll(o.Error, "\n", "; ")
