@@ -91,6 +91,11 @@ func TestEntryLevel(t *testing.T) {
 		t.Errorf("nothing is left of an overlay that a thread is in: %+v", r)
 	}
 	g.want("v", oldSum)
+	// What is taken out later takes nothing from under that thread.
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
+	strict := engine(t, Options{Deadline: 3 * time.Second, Level: Strict, Store: e.opts.Store})
+	wantState(t, strict.Remove(g.pid(), nil), Removed)
+	g.want("v", oldSum)
 	g.want("r", "2000")
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Patched)
 	g.want("v", newSum)

@@ -74,6 +74,7 @@ func TestKilled(t *testing.T) {
 	}{
 		{"apply", OpApply, f1, []string{oldSum}, sum1},
 		{"apply and retire", OpApply, f1, []string{oldSum}, sum1},
+		{"remove what is retired", OpRemove, "", []string{sum1}, oldSum},
 		{"remove", OpRemove, "", []string{sum1}, oldSum},
 		{"replace", OpApply, f2, []string{sum1}, sum2},
 		{"revert", OpRevert, "", []string{sum1, sum2}, sum1},
@@ -81,7 +82,7 @@ func TestKilled(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			g := run(t, prog, "2")
-			e := engine(t, Options{Retire: c.name == "apply and retire"})
+			e := engine(t, Options{Retire: strings.Contains(c.name, "retire")})
 			before := textOf(t, g)
 			sums := map[string]patch.ID{oldSum: "", sum1: p1.ID, sum2: p2.ID}
 			killed, between := 0, 0
@@ -103,6 +104,8 @@ func TestKilled(t *testing.T) {
 				if now != was && now != c.then {
 					between++ // in the midst of the stop: some functions are new, some old
 				}
+				// The run that finishes or undoes it may be killed, too.
+				killedAt(t, kill, 1+n%40, Request{Op: OpVerify, Options: e.opts, Pids: []Target{{Pid: g.pid()}}})
 				rec, err := e.Status(g.pid())
 				if err != nil {
 					t.Fatalf("killed at call %d: status: %v", n, err)

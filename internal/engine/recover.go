@@ -255,7 +255,7 @@ func (t *txn) recover() (err error) {
 		err = errors.Join(t.retireAgain(inForce), t.clearOut(false), t.scrubFinder())
 	}
 	t.units, t.going, t.finder = nil, nil, nil
-	*t.res = Result{ID: t.p.ID}
+	*t.res = Result{ID: t.p.ID, Program: t.res.Program}
 	return err
 }
 
@@ -302,6 +302,9 @@ func (t *txn) finish() (err error) {
 		}
 	}
 	if begun == 0 {
+		if err := t.retireAgain(t.going); err != nil {
+			return err
+		}
 		t.rec.Units, t.rec.Going = append(t.rec.Units, t.rec.Going...), nil
 		t.units, t.going = nil, nil
 		return t.dropPending()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -124,7 +125,8 @@ func needed(leaving *UnitRecord, staying []UnitRecord) error {
 }
 
 // clearOut writes down that what was replaced or taken out is out of force, and
-// takes away what nothing can lead to any more. proved says that no thread is in it.
+// takes away what nothing can lead to any more. proved says that no thread is in
+// what is going; of what went before, it says nothing.
 func (t *txn) clearOut(proved bool) error {
 	for _, r := range t.rec.Going {
 		r.Draining = true
@@ -134,39 +136,47 @@ func (t *txn) clearOut(proved bool) error {
 	if err := t.settle(); err != nil {
 		return err
 	}
-	return t.leave(proved)
+	if proved {
+		return t.clear(t.going)
+	}
+	return t.leave()
 }
 
-// leave unmaps the code of patches that are out of force once no thread is in
-// it. Nothing can come into it any more, but by an address that the program
+// leave takes away the code of patches that are out of force once no thread is
+// in it. Nothing can come into it any more, but by an address that the program
 // holds: then it stays.
-func (t *txn) leave(proved bool) error {
-	var units []*unit
-	var code []area
+func (t *txn) leave() error {
+	var left []*unit
 	for _, u := range t.unitsOf(t.rec.Stays) {
-		if u.rec.Draining {
-			units = append(units, u)
-			code = append(code, u.areas()...)
+		if !u.rec.Draining {
+			continue
+		}
+		inside, err := t.anyInside(newAreas(u.areas()).ranges())
+		if err != nil {
+			return err
+		}
+		if !inside {
+			left = append(left, u)
 		}
 	}
+	return t.clear(left)
+}
+
+// clear takes away the code of units that are out of force and that no thread
+// is in.
+func (t *txn) clear(units []*unit) (err error) {
 	if len(units) == 0 {
 		return nil
 	}
-	if !proved {
-		if inside, err := t.anyInside(newAreas(code).ranges()); err != nil || inside {
-			return err
-		}
-	}
-	var err error
 	if t.gadgets, err = t.p.FindGadgets(t.maps); err != nil {
 		return err
 	}
 	for _, u := range units {
-		gone, err := t.clearUnit(u)
-		if err != nil {
-			return err
-		}
 		i := slices.IndexFunc(t.rec.Stays, func(r UnitRecord) bool { return r.Start == u.rec.Start && r.Draining })
+		gone, err := t.clearUnit(u, &t.rec.Stays[i])
+		if err != nil {
+			return errors.Join(err, t.settle())
+		}
 		if t.rec.Stays[i].Draining = false; gone {
 			t.rec.Stays = slices.Delete(t.rec.Stays, i, i+1)
 		}
@@ -192,7 +202,8 @@ func (t *txn) finderNeeded() bool {
 
 // clearUnit takes away the code of a unit that no thread is in, unless an
 // address of it may be held. Data stays, since the program may hold on to it.
-func (t *txn) clearUnit(u *unit) (gone bool, err error) {
+// What is done of it when it fails is on record: it is done again.
+func (t *txn) clearUnit(u *unit, r *UnitRecord) (gone bool, err error) {
 	if !t.oursAt(u.room) {
 		return true, nil // a run that was cut off has unmapped it
 	}
@@ -200,24 +211,29 @@ func (t *txn) clearUnit(u *unit) (gone bool, err error) {
 	if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
 		return false, err
 	}
+	size := int64(u.room.End - u.room.Start)
 	if u.patch.Escapes || u.rec.Sealed || t.mayReturn(u) {
-		t.rec.Left += int64(u.room.End - u.room.Start)
+		t.rec.Left += size
 		return false, nil
 	}
-	if f := t.rec.Finder; f != nil && u.rec.Finder != 0 {
-		if err := f.remove(t.put, u.rec.Finder); err != nil {
+	if f := t.rec.Finder; f != nil && r.Finder != 0 {
+		if err := f.remove(t.put, r.Finder); err != nil {
 			return false, err
 		}
+		r.Finder = 0 // the next patch may get the place
 	}
 	if !u.patch.DataEscapes {
 		return true, t.remote([]remoteCall{munmap(u.room)})
 	}
-	t.rec.Left += int64(u.room.End - u.room.Start)
 	var calls []remoteCall
 	for _, c := range u.code() {
 		calls = append(calls, mmap("nothing", c, unix.PROT_NONE, unix.MAP_FIXED))
 	}
-	return true, t.remote(calls)
+	if err := t.remote(calls); err != nil {
+		return false, err
+	}
+	t.rec.Left += size
+	return true, nil
 }
 
 // mayReturn reports whether a stack that no thread is on, a suspended

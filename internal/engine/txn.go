@@ -132,7 +132,10 @@ func (e *Engine) begin(id process.ID, res *Result) (t *txn, end func(), err erro
 			err = t.recover()
 		}
 		if err == nil {
-			err = t.leave(false)
+			// What cannot be cleared away now is no hindrance.
+			if e := t.leave(); errors.Is(e, process.ErrExited) {
+				err = e
+			}
 		}
 	}
 	if err != nil {
@@ -264,7 +267,21 @@ func (t *txn) exchange() error {
 	if len(t.going) > 0 {
 		t.tell("clear out")
 	}
-	return errors.Join(t.harden(), t.clearOut(t.res.Level == Strict))
+	err = t.harden()
+	if err == nil {
+		err = t.clearOut(t.res.Level == Strict)
+	}
+	if err == nil {
+		return nil
+	}
+	if err = t.why(err); errors.Is(err, process.ErrExited) {
+		return err
+	}
+	// The change is in force all the same; the next run goes on from here.
+	failed := Result{ID: t.p.ID}
+	failed.fail(err)
+	t.res.Reasons = append(t.res.Reasons, failed.Reasons...)
+	return nil
 }
 
 // choose leaves out what is there already, in each module that it is for.
