@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"hotpatch/internal/patch"
@@ -22,7 +23,7 @@ type Event struct {
 // tell reports that a step begins.
 func (t *txn) tell(state string) {
 	e := Event{ID: t.p.ID, Program: t.res.Program, State: state}
-	for _, u := range append(append([]*unit(nil), t.units...), t.going...) {
+	for _, u := range slices.Concat(t.units, t.going) {
 		e.Patches = append(e.Patches, u.patch.ID)
 	}
 	t.report(e)
@@ -30,7 +31,7 @@ func (t *txn) tell(state string) {
 
 // Log writes the event as a record. The messages are "step" and "end"; the keys
 // do not change: pid, start, program, patch and state, at the end also consistency,
-// pause_us, stops and verified, and for each reason code, name and detail.
+// pause_us, stops and verified, and reason and detail of the first reason.
 func (e *Event) Log(ctx context.Context, l *slog.Logger) {
 	var patches []string
 	for _, id := range e.Patches {
