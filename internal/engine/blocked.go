@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"hotpatch/internal/process"
 )
 
@@ -26,7 +28,7 @@ func (s *Store) Blockers(id process.ID) []Reason {
 // attempt ends otherwise. It is for people only: losing it does no harm.
 func (s *Store) note(res *Result) {
 	if res.State != Blocked {
-		os.Remove(s.blockedPath(res.ID))
+		_ = unix.Unlink(s.blockedPath(res.ID))
 		return
 	}
 	if b, err := json.Marshal(res.Reasons); err == nil {
@@ -40,6 +42,6 @@ func (s *Store) blockedPath(id process.ID) string {
 
 // Has reports whether there is a record of the process.
 func (s *Store) Has(id process.ID) bool {
-	_, err := os.Stat(s.path(id))
-	return err == nil
+	st, err := os.Stat(s.path(id))
+	return err == nil && st.Size() > 0
 }

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,7 +163,8 @@ func (s *Store) Lock(id process.ID) (unlock func(), err error) {
 
 func (s *Store) path(id process.ID) string { return filepath.Join(s.dir, id.String()+".json") }
 
-// Load reads the record of a process; nil when there is none of this boot.
+// Load reads the record of a process, the last whole line of its file; nil when
+// there is none of this boot.
 func (s *Store) Load(id process.ID) (*Record, error) {
 	b, err := os.ReadFile(s.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,29 +173,69 @@ func (s *Store) Load(id process.ID) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load record: %w", err)
 	}
-	r := &Record{}
-	if err := json.Unmarshal(b, r); err != nil {
+	r, err := lastRecord(b)
+	if err != nil {
 		return nil, fmt.Errorf("load record of process %d: %w", id.Pid, err)
 	}
 	boot, err := process.BootID()
 	if err != nil {
 		return nil, err
 	}
-	if r.Boot != boot || r.ID != id {
+	if r == nil || r.Boot != boot || r.ID != id {
 		return nil, nil
 	}
 	return r, nil
 }
 
+// lastRecord is the last whole line of a file of records. A line that whoever
+// wrote it was killed over counts as not written.
+func lastRecord(b []byte) (*Record, error) {
+	var bad error
+	end := bytes.LastIndexByte(b, '\n')
+	for end >= 0 {
+		start := bytes.LastIndexByte(b[:end], '\n')
+		if line := b[start+1 : end]; len(line) > 0 {
+			r := &Record{}
+			err := json.Unmarshal(line, r)
+			if err == nil {
+				return r, nil
+			}
+			bad = cmp.Or(bad, err)
+		}
+		end = start
+	}
+	return nil, bad
+}
+
 // Save writes a record so that it is there, whole, after it returns, whatever
-// becomes of this program. It need not outlast the machine: no process does.
+// becomes of this program: until then the one before it counts. It need not
+// outlast the machine: no process does. It is a line more in the file; making
+// another file for each costs much where /run is on a disk.
 func (s *Store) Save(r *Record) error {
+	const room = 64 << 10 // bytes
 	r.Time = time.Now().UTC()
-	b, err := json.MarshalIndent(r, "", "\t")
+	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}
-	return s.write(s.path(r.ID), b)
+	// The line before it may have no end.
+	b = slices.Concat([]byte{'\n'}, b, []byte{'\n'})
+	f, err := os.OpenFile(s.path(r.ID), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("save record: %w", err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil && size > room {
+		return s.write(s.path(r.ID), b)
+	}
+	if err == nil {
+		_, err = f.WriteAt(b, size)
+	}
+	if err != nil {
+		return fmt.Errorf("save record: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) write(name string, b []byte) error {
@@ -210,9 +255,9 @@ func (s *Store) write(name string, b []byte) error {
 	return nil
 }
 
-// Drop removes the record of a process that has no patches. Its lock stays:
-// whoever removes one that is held lets two in.
-func (s *Store) Drop(id process.ID) { os.Remove(s.path(id)) }
+// Drop empties the record of a process that has no patches. Its files stay:
+// the next patch needs them, and whoever removes a lock that is held lets two in.
+func (s *Store) Drop(id process.ID) { _ = os.Truncate(s.path(id), 0) }
 
 // Forget removes all that is kept of a process that is no more.
 func (s *Store) Forget(id process.ID) {
@@ -273,23 +318,15 @@ func (s *Store) Sweep() error {
 	if err != nil {
 		return fmt.Errorf("sweep store: %w", err)
 	}
+	var last process.ID // its files follow each other
 	for _, e := range entries {
 		var id process.ID
-		if n, _ := fmt.Sscanf(e.Name(), "%d-%d.", &id.Pid, &id.Start); n != 2 {
+		if n, _ := fmt.Sscanf(e.Name(), "%d-%d.", &id.Pid, &id.Start); n != 2 || id == last {
 			continue
 		}
-		p, err := process.Open(id.Pid, nil)
-		if errors.Is(err, process.ErrMainEnded) {
-			continue
+		if last = id; !id.There() {
+			s.Forget(id)
 		}
-		if err == nil {
-			alive := p.Start == id.Start
-			p.Close()
-			if alive {
-				continue
-			}
-		}
-		s.Forget(id)
 	}
 	return nil
 }

@@ -34,6 +34,16 @@ type ID struct {
 
 func (id ID) String() string { return fmt.Sprintf("%d-%d", id.Pid, id.Start) }
 
+// There reports whether the process is there yet, if only as a zombie.
+func (id ID) There() bool {
+	b, err := readName("/proc/" + strconv.Itoa(id.Pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	st, err := parseStat(b)
+	return err == nil && st.Start == id.Start
+}
+
 // ErrExited means that the process is gone, or has executed another program.
 var ErrExited = errors.New("process has exited")
 

@@ -15,7 +15,8 @@
 
 static int counts(long nr)
 {
-	return nr == SYS_ptrace || nr == SYS_pwrite64 || nr == SYS_process_vm_writev || nr == SYS_renameat || nr == SYS_unlinkat;
+	return nr == SYS_ptrace || nr == SYS_pwrite64 || nr == SYS_process_vm_writev || nr == SYS_renameat ||
+	       nr == SYS_unlinkat || nr == SYS_truncate;
 }
 
 int main(int argc, char **argv)

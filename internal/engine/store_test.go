@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hotpatch/internal/process"
+)
+
+// TestRecordCutOff: whoever is killed while it saves a record leaves the one
+// before it, and what is saved next is found.
+func TestRecordCutOff(t *testing.T) {
+	boot, err := process.BootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenStore(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := process.ID{Pid: 1, Start: 2}
+	save := func(phase Phase) []byte {
+		t.Helper()
+		if err := s.Save(&Record{ID: id, Boot: boot, Phase: phase}); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(s.path(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	want := func(what string, n int, phase Phase) {
+		t.Helper()
+		r, err := s.Load(id)
+		switch {
+		case err != nil:
+			t.Fatalf("%s of %d bytes: %v", what, n, err)
+		case r == nil && phase != "", r != nil && r.Phase != phase:
+			t.Fatalf("%s of %d bytes: %+v, want phase %q", what, n, r, phase)
+		}
+	}
+	first := save(Intent)
+	both := save(Clearing)
+	for n := range both {
+		if err := os.WriteFile(s.path(id), both[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case n < len(first):
+			want("file", n, "")
+		default:
+			want("file", n, Intent)
+		}
+		save(Done)
+		want("file and one more", n, Done)
+	}
+	s.Drop(id)
+	if want("dropped", 0, ""); s.Has(id) {
+		t.Error("an empty record is one")
+	}
+	for range 1000 {
+		save(Intent)
+	}
+	b := save(Done)
+	if want("long file", len(b), Done); len(b) > 100<<10 {
+		t.Errorf("the file grows to %d bytes", len(b))
+	}
+	if err := os.WriteFile(s.path(id), []byte("\nno record\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(id); err == nil || !strings.Contains(err.Error(), "load record of process 1") {
+		t.Errorf("a file of something else: %v", err)
+	}
+}
