@@ -69,6 +69,8 @@ func (p *progress) settled(ctx context.Context, r processReport) {
 func work(ctx context.Context, req engine.Request, p *progress) ([]engine.Result, error) {
 	var c engine.Client
 	done, bad := 0, 0
+	const few = 50 // processes; of more, nobody can follow the steps of each
+	req.Quiet = p.log == nil && (!p.on || len(req.Pids) > few)
 	return c.Do(ctx, req, func(e engine.Event) {
 		if p.log != nil {
 			e.Log(ctx, p.log)

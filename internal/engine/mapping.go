@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,22 +21,23 @@ func (t *txn) mapAll() error {
 	if err := t.room(); err != nil {
 		return err
 	}
+	var calls []remoteCall
 	for _, u := range t.units {
-		if err := t.mapUnit(u); err != nil {
-			return err
-		}
+		calls = append(calls, u.mmaps()...)
 	}
-	if f := t.finder; f != nil && !f.Mapped {
+	f := t.finder
+	if f != nil && !f.Mapped {
 		r := process.Range{Start: f.Page, End: f.Page + page}
-		t.made = append(t.made, r)
-		if err := t.mapOne(mmap("finder", r, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_FIXED_NOREPLACE), t.units[0].mod.Maps[0]); err != nil {
-			t.made = t.made[:len(t.made)-1]
-			return err
-		}
-		f.Mapped = true
-		return t.put(f.Page, f.page())
+		calls = append(calls, mmap("finder", r, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_FIXED_NOREPLACE))
 	}
-	return nil
+	if err := t.mapThese(calls); err != nil {
+		return err
+	}
+	if f == nil || f.Mapped {
+		return nil
+	}
+	f.Mapped = true
+	return t.put(f.Page, f.page())
 }
 
 // room refuses where the memory cgroup of the process might not hold what the
@@ -65,11 +67,9 @@ func (t *txn) room() error {
 	return err
 }
 
-func (t *txn) mapUnit(u *unit) error {
-	if err := t.remote([]remoteCall{mmap("overlay", u.room, unix.PROT_NONE, unix.MAP_FIXED_NOREPLACE)}); err != nil {
-		return err
-	}
-	t.made = append(t.made, u.room)
+// mmaps are the calls that map the unit's overlay.
+func (u *unit) mmaps() []remoteCall {
+	calls := []remoteCall{mmap("overlay", u.room, unix.PROT_NONE, unix.MAP_FIXED_NOREPLACE)}
 	ps := u.patch.Pieces
 	for i := 0; i < len(ps); {
 		r := u.pieceRange(&ps[i])
@@ -77,27 +77,62 @@ func (t *txn) mapUnit(u *unit) error {
 		for ; j < len(ps) && ps[j].Prot == ps[i].Prot && u.pieceRange(&ps[j]).Start == r.End; j++ {
 			r.End = u.pieceRange(&ps[j]).End
 		}
-		if err := t.mapOne(mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED), u.mod.Maps[0]); err != nil {
+		calls = append(calls, mmap("piece", r, protOf(ps[i].Prot), unix.MAP_FIXED))
+		i = j
+	}
+	return calls
+}
+
+// mapThese maps anonymous memory. Where a security module forbids that for code
+// (SELinux's execmem), it maps a file that is removed at once.
+func (t *txn) mapThese(calls []remoteCall) error {
+	forCode := func(c remoteCall) bool { return c.args[2]&unix.PROT_EXEC != 0 }
+	for len(calls) > 0 {
+		n, err := len(calls), error(nil)
+		if t.inFiles {
+			if i := slices.IndexFunc(calls, forCode); i >= 0 {
+				n, err = i, unix.EACCES
+			}
+		}
+		made, e := t.remote(calls[:n]...)
+		if e != nil {
+			err = e
+		}
+		for _, c := range calls[:made] {
+			t.note(c)
+		}
+		if calls = calls[made:]; err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EACCES) || !forCode(calls[0]) {
 			return err
 		}
-		i = j
+		if err := t.mapByName(calls[0], err); err != nil {
+			return err
+		}
+		calls = calls[1:]
 	}
 	return nil
 }
 
-// mapOne maps anonymous memory. Where a security module forbids that for code
-// (SELinux's execmem), it maps a file that is removed at once.
-func (t *txn) mapOne(c remoteCall, like process.Mapping) error {
-	err := error(unix.EACCES)
-	if !t.inFiles || c.args[2]&unix.PROT_EXEC == 0 {
-		err = t.remote([]remoteCall{c})
+// note keeps what a call has mapped, for unmapMade.
+func (t *txn) note(c remoteCall) {
+	if c.args[3]&unix.MAP_FIXED_NOREPLACE == unix.MAP_FIXED_NOREPLACE {
+		t.made = append(t.made, c.r)
 	}
-	if c.args[2]&unix.PROT_EXEC == 0 || !errors.Is(err, unix.EACCES) {
-		return err
-	}
+}
+
+// mapByName maps a file where the call could not map anonymous memory, which
+// the error says.
+func (t *txn) mapByName(c remoteCall, err error) error {
 	// The name of the file lies in its place until it is mapped.
-	if e := t.remote([]remoteCall{mmap("name of a file", c.r, unix.PROT_READ|unix.PROT_WRITE, c.args[3]&^anonymous)}); e != nil {
+	if _, e := t.remote(mmap("name of a file", c.r, unix.PROT_READ|unix.PROT_WRITE, c.args[3]&^anonymous)); e != nil {
 		return e
+	}
+	t.note(c)
+	like := t.units[0].mod.Maps[0]
+	if i := slices.IndexFunc(t.units, func(u *unit) bool { return u.room.Contains(c.r.Start) }); i >= 0 {
+		like = t.units[i].mod.Maps[0]
 	}
 	for _, dir := range []string{"/", "/run", "/tmp"} { // some are not writable there, or not for code
 		e := t.mapFile(c.r, c.args[2], dir, like)
@@ -137,7 +172,7 @@ func (t *txn) mapFile(r process.Range, prot uint64, dir string, like process.Map
 func (t *txn) unmapMade() error {
 	for len(t.made) > 0 {
 		r := t.made[len(t.made)-1]
-		if err := t.remote([]remoteCall{munmap(r)}); err != nil {
+		if _, err := t.remote(munmap(r)); err != nil {
 			return err
 		}
 		if t.finder != nil && t.finder.Page == r.Start {

@@ -355,7 +355,7 @@ func (t *txn) dropPending() error {
 			_ = t.rec.Finder.remove(t.put, r.Finder) // the page may never have been mapped
 		}
 		if t.oursAt(process.Range{Start: r.Start, End: r.End}) {
-			if err := t.remote([]remoteCall{munmap(process.Range{Start: r.Start, End: r.End})}); err != nil {
+			if _, err := t.remote(munmap(process.Range{Start: r.Start, End: r.End})); err != nil {
 				return err
 			}
 		}
@@ -371,7 +371,7 @@ func (t *txn) dropPending() error {
 		case !f.Mapped:
 			t.rec.Finder = nil
 			if t.oursAt(r) {
-				if err := t.remote([]remoteCall{munmap(r)}); err != nil {
+				if _, err := t.remote(munmap(r)); err != nil {
 					return err
 				}
 			}

@@ -57,7 +57,7 @@ func (t *txn) harden() error {
 			t.res.Retired = true
 		}
 		if t.opts.Seal {
-			err := t.borrow(&remoteCall{what: "seal", nr: sysMseal, r: u.room, args: []uint64{uint64(u.room.Start), uint64(u.room.End - u.room.Start), 0}})
+			_, err := t.borrow([]remoteCall{{what: "seal", nr: sysMseal, r: u.room, args: []uint64{uint64(u.room.Start), uint64(u.room.End - u.room.Start), 0}}})
 			if reason := (*Reason)(nil); errors.As(err, &reason) && reason.Code == Kernel {
 				reason.Detail += ": the new code is not sealed"
 				t.res.Reasons = append(t.res.Reasons, *reason)

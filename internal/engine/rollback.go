@@ -223,13 +223,14 @@ func (t *txn) clearUnit(u *unit, r *UnitRecord) (gone bool, err error) {
 		r.Finder = 0 // the next patch may get the place
 	}
 	if !u.patch.DataEscapes {
-		return true, t.remote([]remoteCall{munmap(u.room)})
+		_, err := t.remote(munmap(u.room))
+		return true, err
 	}
 	var calls []remoteCall
 	for _, c := range u.code() {
 		calls = append(calls, mmap("nothing", c, unix.PROT_NONE, unix.MAP_FIXED))
 	}
-	if err := t.remote(calls); err != nil {
+	if _, err := t.remote(calls...); err != nil {
 		return false, err
 	}
 	t.rec.Left += size

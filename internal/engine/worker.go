@@ -51,6 +51,7 @@ type Request struct {
 	Options Options    `json:"options"`
 	CPUs    []int      `json:"cpus,omitempty"`  // that the worker may use; none: as it was started
 	Crowd   bool       `json:"crowd,omitempty"` // too many to keep out of the way of each
+	Quiet   bool       `json:"quiet,omitempty"` // report the ends alone, not each step
 }
 
 // Target is a process and the patch files to apply to it, one transaction.
@@ -103,7 +104,11 @@ func RunWorker(in io.Reader, out io.Writer) error {
 			alone.Store(true)
 		}
 	}
-	e, err := New(req.Options, func(ev Event) { say(message{Event: &ev}) })
+	var step func(Event)
+	if !req.Quiet {
+		step = func(ev Event) { say(message{Event: &ev}) }
+	}
+	e, err := New(req.Options, step)
 	if err != nil {
 		say(message{Error: err.Error()})
 		return err

@@ -454,8 +454,12 @@ func (t *Tracer) approach(tid int) {
 // sitBy moves the tracer to the processor of the thread that it is about to
 // stop: handing over on one processor takes some microseconds, waking another
 // one tens of them, most of all in a virtual machine. Where there are other
-// threads, nothing stands still meanwhile, and they would be in the way.
+// threads, nothing stands still meanwhile, and they would be in the way. Where
+// nobody asked to keep off, moving costs more than it spares.
 func (t *Tracer) sitBy(tid int) {
+	if !t.p.kept.set {
+		return
+	}
 	if n, err := t.p.threadCount(); err != nil || n != 1 {
 		return
 	}
