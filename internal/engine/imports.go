@@ -2,6 +2,7 @@ package engine
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -96,9 +97,13 @@ func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
 		if ph.Type != elf.PT_DYNAMIC {
 			continue
 		}
-		for a := exe.Bias + process.Addr(ph.Vaddr); a < exe.Bias+process.Addr(ph.Vaddr+min(ph.Memsz, 64<<10)); a += 16 {
-			if tag, err := p.Word(a); err == nil && elf.DynTag(tag) == elf.DT_DEBUG {
-				debug, _ = p.Word(a + 8)
+		dyn := make([]byte, min(ph.Memsz, 64<<10)&^15)
+		if p.Read(exe.Bias+process.Addr(ph.Vaddr), dyn) != nil {
+			return
+		}
+		for ; len(dyn) > 0; dyn = dyn[16:] {
+			if elf.DynTag(binary.LittleEndian.Uint64(dyn)) == elf.DT_DEBUG {
+				debug = binary.LittleEndian.Uint64(dyn[8:])
 			}
 		}
 	}
@@ -121,11 +126,11 @@ func linkMaps(p *process.Process, exe *process.Module, out []loaded) {
 func linkMap(p *process.Process, entry process.Addr, space int, byBias map[process.Addr][]*loaded) {
 	// struct link_map: l_addr 0, l_name 8, l_ld 16, l_next 24.
 	for i := 0; entry != 0 && i < 10000; i++ {
-		bias, err := p.Word(entry)
-		if err != nil {
+		var b [32]byte
+		if p.Read(entry, b[:]) != nil {
 			return
 		}
-		for _, m := range byBias[process.Addr(bias)] {
+		for _, m := range byBias[process.Addr(binary.LittleEndian.Uint64(b[:]))] {
 			if m.linkMap == 0 {
 				m.linkMap = entry
 			}
@@ -133,11 +138,7 @@ func linkMap(p *process.Process, entry process.Addr, space int, byBias map[proce
 				m.spaces[space] = i
 			}
 		}
-		next, err := p.Word(entry + 24)
-		if err != nil {
-			return
-		}
-		entry = process.Addr(next)
+		entry = process.Addr(binary.LittleEndian.Uint64(b[24:]))
 	}
 }
 

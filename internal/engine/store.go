@@ -140,10 +140,20 @@ func OpenStore(dir string) (*Store, error) {
 	return &Store{dir: dir, patches: make(map[patch.ID]*patch.Patch)}, nil
 }
 
+// open opens a file of the store. os.OpenFile makes five system calls more, to
+// see whether it can be polled.
+func open(name string, flags int) (*os.File, error) {
+	fd, err := unix.Open(name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // Lock keeps other transactions away from a process, and from its record. A
 // second one gets a *Reason with code Locked.
 func (s *Store) Lock(id process.ID) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, id.String()+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := open(filepath.Join(s.dir, id.String()+".lock"), unix.O_CREAT|unix.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 	}
@@ -166,10 +176,15 @@ func (s *Store) path(id process.ID) string { return filepath.Join(s.dir, id.Stri
 // Load reads the record of a process, the last whole line of its file; nil when
 // there is none of this boot.
 func (s *Store) Load(id process.ID) (*Record, error) {
-	b, err := os.ReadFile(s.path(id))
+	f, err := open(s.path(id), unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("load record: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
 	if err != nil {
 		return nil, fmt.Errorf("load record: %w", err)
 	}
@@ -220,7 +235,7 @@ func (s *Store) Save(r *Record) error {
 	}
 	// The line before it may have no end.
 	b = slices.Concat([]byte{'\n'}, b, []byte{'\n'})
-	f, err := os.OpenFile(s.path(r.ID), os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := open(s.path(r.ID), unix.O_CREAT|unix.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}

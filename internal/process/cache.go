@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"sort"
 	"sync"
@@ -25,6 +24,7 @@ type Cache struct {
 	vdsos       map[string]*File // by their bytes
 	spots       map[spotKey]Gadgets
 	hierarchies func() ([]hierarchy, error)
+	rooms       rooms
 	peers       peers
 	tracing     *tracing
 }
@@ -86,15 +86,25 @@ func (c *Cache) open(p *Process, m *Module) (*File, error) {
 	if m.Path == "[vdso]" {
 		return c.openVDSO(p, m)
 	}
+	// A file that is known need not be opened.
+	var st unix.Stat_t
+	if unix.Fstatat(p.dir, m.Maps[0].name(), &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		c.mu.Lock()
+		e := c.files[keyOf(&st)]
+		c.mu.Unlock()
+		if e != nil {
+			return e, nil
+		}
+	}
 	f, err := p.OpenMapped(m.Maps[0])
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyOf(f)
-	if err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
+	key := keyOf(&st)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.files[key]; e != nil {
@@ -135,12 +145,8 @@ func (c *Cache) openVDSO(p *Process, m *Module) (*File, error) {
 	return e, err
 }
 
-func keyOf(f *os.File) (fileKey, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fileKey{}, fmt.Errorf("stat %s: %w", f.Name(), err)
-	}
-	return fileKey{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
+func keyOf(st *unix.Stat_t) fileKey {
+	return fileKey{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}
 }
 
 // Identity returns which build a mapped module is, from its file.

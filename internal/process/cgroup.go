@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 )
 
 // MemoryRoom is how many bytes may still be charged to the memory cgroups of
@@ -29,12 +31,41 @@ func (p *Process) MemoryRoom() (room int64, group string, err error) {
 	for _, h := range hierarchies {
 		dir, ok := h.dirOf(own)
 		for ; ok && len(dir) >= len(h.mount); dir = path.Dir(dir) {
-			if n, ok := h.room(dir); ok && n < room {
+			if n := p.cache.rooms.of(&h, dir); n < room {
 				room, group = n, dir
 			}
 		}
 	}
 	return room, group, nil
+}
+
+// rooms keeps for a moment what groups had left that had plenty: many processes
+// are in one.
+type rooms struct {
+	mu   sync.Mutex
+	left map[string]int64
+	read time.Time
+}
+
+func (s *rooms) of(h *hierarchy, dir string) int64 {
+	const (
+		moment = 20 * time.Millisecond
+		plenty = 256 << 20 // bytes
+	)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.read) > moment {
+		s.left, s.read = make(map[string]int64), time.Now()
+	}
+	if n := s.left[dir]; n > plenty {
+		return n
+	}
+	n, ok := h.room(dir)
+	if !ok {
+		n = math.MaxInt64
+	}
+	s.left[dir] = n
+	return n
 }
 
 // hierarchy is a mounted hierarchy of cgroups that may have a limit of memory.

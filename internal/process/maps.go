@@ -109,16 +109,20 @@ func parseMapping(line string) (Mapping, error) {
 	return m, nil
 }
 
+// name is the link to the mapped file, below /proc/PID.
+func (m *Mapping) name() string {
+	return "map_files/" + strconv.FormatUint(uint64(m.Start), 16) + "-" + strconv.FormatUint(uint64(m.End), 16)
+}
+
 // OpenMapped opens the file behind a mapping, also when it is deleted
 // (/proc/PID/map_files; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Only
 // regular files are: opening a device may have an effect. A lease that somebody
 // holds on it makes it fail rather than wait (fcntl(2), F_SETLEASE).
 func (p *Process) OpenMapped(m Mapping) (*os.File, error) {
-	name := fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
 	fail := func(err error) (*os.File, error) {
 		return nil, fmt.Errorf("open mapped file %s of process %d: %w", m.Path, p.Pid, gone(err))
 	}
-	at, err := unix.Openat(p.dir, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	at, err := unix.Openat(p.dir, m.name(), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fail(err)
 	}

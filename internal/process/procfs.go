@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,23 +101,26 @@ func (p *Process) Status(tid int) (Status, error) {
 
 func parseStatus(b []byte) Status {
 	var s Status
+	number := func(val string) int {
+		n, _ := strconv.Atoi(val)
+		return n
+	}
 	for line := range strings.Lines(string(b)) {
 		key, val, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		val = strings.TrimSpace(val)
-		n, _ := strconv.Atoi(val)
 		switch key {
 		case "Name":
 			s.Name = val
 		case "Tgid":
-			s.Tgid = n
+			s.Tgid = number(val)
 		case "TracerPid":
-			s.Tracer = n
+			s.Tracer = number(val)
 		case "Seccomp":
-			s.Seccomp = n
+			s.Seccomp = number(val)
 		case "Threads":
-			s.Threads = n
+			s.Threads = number(val)
 		case "NoNewPrivs":
-			s.NoNewPrivileges = n == 1
+			s.NoNewPrivileges = number(val) == 1
 		case "SigIgn":
 			s.Ignored, _ = strconv.ParseUint(val, 16, 64)
 		case "SigCgt":
@@ -198,13 +202,15 @@ func (p *Process) hasThread(tid int) bool {
 }
 
 // BootID is the random identity of this boot of the machine.
-func BootID() (string, error) {
+func BootID() (string, error) { return bootID() }
+
+var bootID = sync.OnceValues(func() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
+})
 
 // NameOf is the short name of any process or thread, "?" when it is gone.
 func NameOf(pid int) string {
