@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -54,14 +56,9 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	r := report{Processes: rest}
 	failed := slices.ContainsFunc(rest, func(r processReport) bool { return r.State == "failed" })
 	outdated := false
-	for i := range procs {
-		pr, shown := a.processStatus(e, &procs[i])
-		if !shown {
-			continue
-		}
+	for _, pr := range a.statuses(e, procs) {
 		outdated = outdated || pr.State == "outdated" || pr.State == "blocked" || slices.ContainsFunc(pr.Modules, unfixed)
 		r.Processes = append(r.Processes, pr)
-		p.say("%d processes are outdated or patched", len(r.Processes))
 	}
 	p.done()
 	if a.json {
@@ -84,6 +81,31 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 // vulnerable as before, or a thread may be in old code yet.
 func unfixed(m moduleReport) bool {
 	return m.State == "draining" || m.State == "patched" && len(m.Remarks) > 0
+}
+
+// statuses describes the processes that are outdated or patched, each
+// processor some of them.
+func (a *app) statuses(e *engine.Engine, procs []host.Proc) (out []processReport) {
+	all := make([]*processReport, len(procs))
+	n := min(runtime.GOMAXPROCS(0), len(procs))
+	var g sync.WaitGroup
+	for w := range n {
+		g.Go(func() {
+			e := e.Beside()
+			for i := w; i < len(procs); i += n {
+				if pr, shown := a.processStatus(e, &procs[i]); shown {
+					all[i] = &pr
+				}
+			}
+		})
+	}
+	g.Wait()
+	for _, pr := range all {
+		if pr != nil {
+			out = append(out, *pr)
+		}
+	}
+	return out
 }
 
 // processStatus describes a process that is outdated or patched.

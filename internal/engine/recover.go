@@ -480,7 +480,7 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 func (e *Engine) Verify(pid int) Result { return e.verifyOf(process.ID{Pid: pid}) }
 
 func (e *Engine) verifyOf(id process.ID) (res Result) {
-	t, end, err := e.begin(id, &res)
+	t, end, err := e.begin(id, true, &res)
 	if err == nil {
 		defer end()
 		err = t.verify()
@@ -565,7 +565,7 @@ func (t *txn) verifyText(u *unit) error {
 // looks whether threads have left old code.
 func (e *Engine) Status(pid int) (*Record, error) {
 	var res Result
-	t, end, err := e.begin(process.ID{Pid: pid}, &res)
+	t, end, err := e.begin(process.ID{Pid: pid}, true, &res)
 	if err != nil {
 		var locked *Reason
 		if errors.As(err, &locked) && locked.Code == Locked {

@@ -26,7 +26,7 @@ func (e *Engine) Revert(pid int, ids []patch.ID) Result {
 }
 
 func (e *Engine) takeOut(id process.ID, ids []patch.ID, oneStep bool) (res Result) {
-	t, end, err := e.begin(id, &res)
+	t, end, err := e.begin(id, false, &res)
 	if err == nil {
 		defer end()
 		err = t.again(func() error { return t.remove(ids, oneStep) })

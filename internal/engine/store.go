@@ -235,7 +235,7 @@ func (s *Store) Save(r *Record) error {
 	}
 	// The line before it may have no end.
 	b = slices.Concat([]byte{'\n'}, b, []byte{'\n'})
-	f, err := open(s.path(r.ID), unix.O_CREAT|unix.O_WRONLY)
+	f, err := open(s.path(r.ID), unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND)
 	if err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}
@@ -245,7 +245,7 @@ func (s *Store) Save(r *Record) error {
 		return s.write(s.path(r.ID), b)
 	}
 	if err == nil {
-		_, err = f.WriteAt(b, size)
+		_, err = f.Write(b)
 	}
 	if err != nil {
 		return fmt.Errorf("save record: %w", err)

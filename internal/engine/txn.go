@@ -43,6 +43,12 @@ func New(opts Options, report func(Event)) (*Engine, error) {
 	return &Engine{opts: opts, store: s, cache: process.NewCache(), report: report, files: make(map[string]*patch.Patch)}, nil
 }
 
+// Beside returns an engine that may be used beside this one, and shares what
+// this one keeps and its turns to trace.
+func (e *Engine) Beside() *Engine {
+	return &Engine{opts: e.opts, store: e.store, cache: e.cache, report: e.report, files: make(map[string]*patch.Patch)}
+}
+
 // Store is the host's record.
 func (e *Engine) Store() *Store { return e.store }
 
@@ -100,7 +106,8 @@ func (t *txn) run(steps []step) error {
 
 // begin opens the process, takes its lock, reads its record and finishes what
 // an earlier run left.
-func (e *Engine) begin(id process.ID, res *Result) (t *txn, end func(), err error) {
+// Unless it is only to look, the engine keeps out of the way of the process.
+func (e *Engine) begin(id process.ID, look bool, res *Result) (t *txn, end func(), err error) {
 	res.ID = id
 	e.turn.Lock()
 	defer func() {
@@ -117,7 +124,7 @@ func (e *Engine) begin(id process.ID, res *Result) (t *txn, end func(), err erro
 		return nil, nil, process.ErrExited
 	}
 	res.ID = p.ID
-	if !e.crowd {
+	if !e.crowd && !look {
 		p.KeepOff()
 	}
 	unlock, err := e.store.Lock(p.ID)
@@ -195,7 +202,7 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) Result {
 }
 
 func (e *Engine) applyTo(id process.ID, patches []*patch.Patch) (res Result) {
-	t, end, err := e.begin(id, &res)
+	t, end, err := e.begin(id, false, &res)
 	if err == nil {
 		defer end()
 		err = t.again(func() error { return t.apply(patches) })

@@ -63,14 +63,7 @@ func (s *scanner) modules(d procDir, r *root) ([]Module, error) {
 // module looks at one mapped file; false when it is no ELF file.
 func (s *scanner) module(d procDir, r *root, mp mapping) (Module, bool, error) {
 	m := Module{Map: mp.name}
-	// Not for reading before it is known to be a regular file: opening a
-	// device could have an effect.
-	mapped, err := d.open("map_files/"+mp.name, unix.O_PATH)
-	if err != nil {
-		return m, false, err
-	}
-	defer mapped.Close()
-	st, err := fstat(mapped)
+	st, err := d.fstatat("map_files/" + mp.name)
 	if err != nil {
 		return m, false, err
 	}
@@ -90,7 +83,10 @@ func (s *scanner) module(d procDir, r *root, mp mapping) (Module, bool, error) {
 	if st.Nlink == 0 { // losing the last name is what changed the file last
 		m.replaced = time.Unix(st.Ctim.Unix())
 	}
-	v := s.verdict(r, m.Path, mp.deleted, mapped, &st)
+	v, err := s.verdict(d, r, m.Path, &mp, &st)
+	if err != nil {
+		return m, false, err
+	}
 	if v.skip {
 		return m, false, nil
 	}
@@ -102,17 +98,53 @@ func (s *scanner) module(d procDir, r *root, mp mapping) (Module, bool, error) {
 	return m, true, nil
 }
 
-func (s *scanner) verdict(r *root, path string, deleted bool, mapped *os.File, st *unix.Stat_t) verdict {
-	key := judgeKey{r.key, path, deleted, keyOf(st)}
-	s.mu.Lock()
-	o := s.judged[key]
-	if o == nil {
-		o = &once[verdict]{}
-		s.judged[key] = o
+// verdict finds out about a mapped file, once for all processes. An error is of
+// the process, not of the file.
+func (s *scanner) verdict(d procDir, r *root, path string, mp *mapping, st *unix.Stat_t) (verdict, error) {
+	key := judgeKey{r.key, path, mp.deleted, keyOf(st)}
+	for {
+		s.mu.Lock()
+		o := s.judged[key]
+		if o == nil {
+			o = &once[verdict]{}
+			s.judged[key] = o
+		}
+		s.mu.Unlock()
+		mine := false
+		o.Do(func() {
+			mine = true
+			o.v, o.err = s.look(d, r, &key, mp, st)
+		})
+		if o.err == nil {
+			return o.v, nil
+		}
+		s.mu.Lock()
+		if s.judged[key] == o {
+			delete(s.judged, key)
+		}
+		s.mu.Unlock()
+		if mine {
+			return verdict{}, o.err
+		}
 	}
-	s.mu.Unlock()
-	o.Do(func() { o.v = s.judge(r, path, deleted, mapped, st) })
-	return o.v
+}
+
+// look opens a mapped file and judges it.
+func (s *scanner) look(d procDir, r *root, key *judgeKey, mp *mapping, st *unix.Stat_t) (verdict, error) {
+	// Not for reading: opening a device could have an effect.
+	mapped, err := d.open("map_files/"+mp.name, unix.O_PATH)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer mapped.Close()
+	now, err := fstat(mapped)
+	if err == nil && keyOf(&now) != key.file {
+		err = unix.ENOENT // another file is mapped there by now
+	}
+	if err != nil {
+		return verdict{}, err
+	}
+	return s.judge(r, key.path, mp.deleted, mapped, st), nil
 }
 
 // judge compares a mapped file with the one now at its path.

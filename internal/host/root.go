@@ -51,6 +51,15 @@ func (d procDir) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// fstatat looks at what a link below /proc/PID leads to.
+func (d procDir) fstatat(name string) (st unix.Stat_t, err error) {
+	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Fstatat(int(d.Fd()), name, &st, 0) })
+	if err != nil {
+		err = &os.PathError{Op: "stat", Path: d.Name() + "/" + name, Err: err}
+	}
+	return st, err
+}
+
 // read reads a small file below /proc/PID, at most 64 KiB.
 func (d procDir) read(name string) (string, error) {
 	f, err := d.open(name, unix.O_RDONLY)

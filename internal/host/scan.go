@@ -162,11 +162,8 @@ func (d procDir) mountNS() (uint64, error) { return d.namespace("ns/mnt") }
 
 // namespace is the inode number that tells a namespace from others (namespaces(7)).
 func (d procDir) namespace(name string) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(d.Fd()), name, &st, 0); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: d.Name() + "/" + name, Err: err}
-	}
-	return st.Ino, nil
+	st, err := d.fstatat(name)
+	return st.Ino, err
 }
 
 // patient scans a process, and leaves it when that takes too long.

@@ -15,7 +15,7 @@
 
 static int counts(long nr)
 {
-	return nr == SYS_ptrace || nr == SYS_pwrite64 || nr == SYS_process_vm_writev || nr == SYS_renameat ||
+	return nr == SYS_ptrace || nr == SYS_write || nr == SYS_pwrite64 || nr == SYS_process_vm_writev || nr == SYS_renameat ||
 	       nr == SYS_unlinkat || nr == SYS_truncate;
 }
 
