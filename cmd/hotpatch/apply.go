@@ -277,7 +277,7 @@ func stateName(s engine.State) string {
 // resultReport describes the outcome of a transaction.
 func resultReport(res engine.Result, proc *host.Proc, mods []moduleReport, state string) processReport {
 	r := processReport{
-		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause, Left: res.Left,
+		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause, CheckUS: res.Check, Left: res.Left,
 		BorrowUS: res.Prepare, Stops: res.Tries, Verified: res.Verified, Unwind: res.Unwind, Reasons: engineReasons(res.Reasons),
 		Retired: res.Retired, Sealed: res.Sealed,
 	}

@@ -37,6 +37,7 @@ type processReport struct {
 	Modules  []moduleReport `json:"modules,omitempty"`
 	Level    string         `json:"level,omitempty"`
 	PauseUS  int64          `json:"pause_us,omitempty"`
+	CheckUS  int64          `json:"check_us,omitempty"`  // of PauseUS, the look at the stacks
 	BorrowUS int64          `json:"borrow_us,omitempty"` // longest time one thread was held for preparation
 	Stops    int            `json:"stops,omitempty"`
 	Verified bool           `json:"verified,omitempty"`

@@ -237,7 +237,9 @@ func (c *changer) try() (done bool, err error) {
 			return err
 		}
 		over := func() bool { return tr.Held() > c.opts.Budget }
+		stopped := tr.Held()
 		hits, ok := c.walker.Inside(tr.Threads(), ranges, over)
+		checked := tr.Held()
 		var werr error
 		if ok && len(hits) == 0 {
 			werr = write(tr, edits)
@@ -246,7 +248,7 @@ func (c *changer) try() (done bool, err error) {
 		threads := tr.Threads()
 		held := tr.Resume()
 		if done {
-			c.res.Pause = held.Microseconds()
+			c.res.Pause, c.res.Check = held.Microseconds(), (checked - stopped).Microseconds()
 			c.stacks, c.unwound = process.OwnStacks(c.maps, threads), c.walker.Complete()
 		}
 		c.hits, c.stale = hits, !ok

@@ -126,7 +126,9 @@ type Result struct {
 	Level     Level      `json:"level,omitempty"`     // that was reached
 	// Pause is from before the first interrupt to after the last resume of
 	// the stop that changed the entries, microseconds; Prepare the longest
-	// time that one thread was borrowed before.
+	// time that one thread was borrowed before. Check is the part of Pause in
+	// which the stacks were looked at.
+	Check    int64  `json:"check_us"`
 	Pause    int64  `json:"pause_us"`
 	Prepare  int64  `json:"prepare_us"`
 	Tries    int    `json:"tries"`

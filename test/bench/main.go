@@ -1,9 +1,9 @@
 // Command bench measures hotpatch and prints its tables: the pause that a
-// process sees when it is patched, how fast many are, the time and memory that building a patch
+// process sees when it is patched, what the parts of a stop cost, how fast many are, the time and memory that building a patch
 // takes, the memory that a patch adds to a process, and what a call of a
 // patched function costs.
 //
-//	go run ./test/bench [--rounds N] [--count N] [--only pause,many,build,memory,call]
+//	go run ./test/bench [--rounds N] [--count N] [--only pause,stop,many,build,memory,call]
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&s.cache, "cache", "", "the `folder` for packages ($HOTPATCH_CACHE, or hotpatch in the user's cache folder)")
 	flag.StringVar(&s.mirror, "mirror", "http://deb.debian.org/debian", "the archive; that of security updates is the same with -security")
 	flag.StringVar(&s.release, "release", "bookworm", "the Debian release")
-	flag.StringVar(&s.only, "only", "pause,many,build,memory,call", "what to measure")
+	flag.StringVar(&s.only, "only", "pause,stop,many,build,memory,call", "what to measure")
 	flag.IntVar(&s.rounds, "rounds", 40, "how often to apply and roll back for each number of threads")
 	flag.IntVar(&s.count, "count", 4000, "how many processes to patch at once")
 	flag.Parse()
@@ -69,7 +69,7 @@ func run(ctx context.Context, s settings) error {
 	measurements := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"pause", b.pause}, {"many", b.many}, {"build", b.build}, {"memory", b.memory}, {"call", b.call}}
+	}{{"pause", b.pause}, {"stop", b.stop}, {"many", b.many}, {"build", b.build}, {"memory", b.memory}, {"call", b.call}}
 	chosen := strings.Split(s.only, ",")
 	for _, m := range measurements {
 		if !slices.Contains(chosen, m.name) {

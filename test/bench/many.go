@@ -54,9 +54,14 @@ func (b *bench) many(ctx context.Context) error {
 		}
 		rows = append(rows, row)
 	}
-	load, _ := os.ReadFile("/proc/loadavg")
-	fmt.Printf("\nMany processes: %d, level strict; the load average after it was %s\n\n", b.count, strings.Fields(string(load) + " ?")[0])
+	fmt.Printf("\nMany processes: %d, level strict; the load average after it was %s\n\n", b.count, load())
 	return table.Write(os.Stdout, []string{"", "processes", "s", "processor time, s", "most memory of command and workers, MiB", "longest pause, µs"}, rows)
+}
+
+// load is the load average of the last minute.
+func load() string {
+	b, _ := os.ReadFile("/proc/loadavg")
+	return strings.Fields(string(b) + " ?")[0]
 }
 
 func (b *bench) compileMany(ctx context.Context) (program, patch string, err error) {

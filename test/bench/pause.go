@@ -17,7 +17,7 @@ import (
 // stands what the target saw, what it sees in as much time in which nothing
 // patches it, and what while hotpatch runs but has nothing to do with it.
 func (b *bench) pause(ctx context.Context) error {
-	program, patch, err := b.compile(ctx)
+	program, patch, err := b.compile(ctx, 10)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func medianAndTail(values []float64) string {
 
 // call times calls of a function before and after it is patched.
 func (b *bench) call(ctx context.Context) error {
-	program, patch, err := b.compile(ctx)
+	program, patch, err := b.compile(ctx, 10)
 	if err != nil {
 		return err
 	}

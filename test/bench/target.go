@@ -37,9 +37,9 @@ type target struct {
 	raw  []byte
 }
 
-// compile builds target/pause.c in both versions and a patch between them, and
-// returns the files.
-func (b *bench) compile(ctx context.Context) (baseline, patch string, err error) {
+// compile builds target/pause.c with as many functions to change, in both
+// versions, and a patch between them, and returns the files.
+func (b *bench) compile(ctx context.Context, functions int) (baseline, patch string, err error) {
 	cc, err := exec.LookPath("gcc")
 	if err != nil {
 		return "", "", errors.New("a C compiler is missing: apt install gcc libc6-dev")
@@ -48,29 +48,30 @@ func (b *bench) compile(ctx context.Context) (baseline, patch string, err error)
 	if err := os.WriteFile(c, source, 0o644); err != nil {
 		return "", "", fmt.Errorf("write target/pause.c: %w", err)
 	}
-	baseline, fixed := filepath.Join(b.dir, "target"), filepath.Join(b.dir, "target.fixed")
+	baseline = filepath.Join(b.dir, fmt.Sprintf("target-%d", functions))
+	fixed := baseline + ".fixed"
 	for out, extra := range map[string]string{baseline: "-DBASELINE", fixed: "-DFIXED"} {
 		said, err := exec.CommandContext(ctx, cc, "-O2", "-g0", "-s", "-pthread", "-fPIE", "-pie", "-fstack-protector-strong",
-			"-Wl,-z,relro,-z,now,--build-id", extra, "-o", out, c).CombinedOutput()
+			"-Wl,-z,relro,-z,now,--build-id", extra, fmt.Sprintf("-DTENS=%d", functions/10), "-o", out, c).CombinedOutput()
 		if err != nil {
 			return "", "", fmt.Errorf("compile target/pause.c: %w\n%s", err, said)
 		}
 	}
-	patch = filepath.Join(b.dir, "target.hotpatch")
+	patch = baseline + ".hotpatch"
 	report, err := b.tool.BuildPatch(ctx, baseline, fixed, patch)
 	if err != nil {
 		return "", "", err
 	}
 	for _, m := range report.Modules {
-		if m.Verdict != "patchable" || m.Functions.Changed != 10 {
-			return "", "", fmt.Errorf("the target's patch is %s and changes %d functions, not 10", m.Verdict, m.Functions.Changed)
+		if m.Verdict != "patchable" || m.Functions.Changed != functions {
+			return "", "", fmt.Errorf("the target's patch is %s and changes %d functions, not %d", m.Verdict, m.Functions.Changed, functions)
 		}
 	}
 	return baseline, patch, nil
 }
 
-// start runs the target with some threads; 0 times calls.
-func start(ctx context.Context, program string, threads int) (*target, error) {
+// start runs the target with some threads; 0 times calls. More arguments are passed on.
+func start(ctx context.Context, program string, threads int, more ...string) (*target, error) {
 	shared, err := os.CreateTemp(filepath.Dir(program), "page-")
 	if err != nil {
 		return nil, fmt.Errorf("share a page: %w", err)
@@ -85,7 +86,7 @@ func start(ctx context.Context, program string, threads int) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("share a page: %w", err)
 	}
-	t := &target{cmd: exec.Command(program, shared.Name(), strconv.Itoa(threads)), raw: raw, page: (*page)(unsafe.Pointer(&raw[0]))}
+	t := &target{cmd: exec.Command(program, append([]string{shared.Name(), strconv.Itoa(threads)}, more...)...), raw: raw, page: (*page)(unsafe.Pointer(&raw[0]))}
 	t.cmd.Stderr = os.Stderr
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := t.cmd.Start(); err != nil {

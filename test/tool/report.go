@@ -44,6 +44,7 @@ type Process struct {
 	Modules  []Module        `json:"modules"`
 	Level    string          `json:"level"`
 	PauseUS  float64         `json:"pause_us"` // microseconds
+	CheckUS  float64         `json:"check_us"` // of that
 	Stops    int             `json:"stops"`
 	Verified bool            `json:"verified"`
 	Reasons  []Reason        `json:"reasons"`

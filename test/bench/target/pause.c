@@ -7,7 +7,9 @@
  * threads a third wakes every 20 ms, a third waits on a condition and a third
  * reads from a pipe into which nobody writes. The longest time between two
  * readings of the clock, by any thread, is the longest time in which no thread
- * ran. All that run call the ten functions that the fixed build changes.
+ * ran. All that run call the functions that the fixed build changes: ten, or as
+ * many tens as TENS says. With a third argument every second thread sorts
+ * numbers instead, without rest.
  *
  * With 0 threads it times calls instead: of a changed and of an unchanged
  * function.
@@ -50,17 +52,22 @@ static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
 
 #define CHANGED(n) \
 	static __attribute__((noipa)) int64_t changed_##n(int64_t x) { return x * 10 * n + BUILD; }
-CHANGED(1) CHANGED(2) CHANGED(3) CHANGED(4) CHANGED(5)
-CHANGED(6) CHANGED(7) CHANGED(8) CHANGED(9) CHANGED(10)
+#define TEN(do, t) do(t##1) do(t##2) do(t##3) do(t##4) do(t##5) do(t##6) do(t##7) do(t##8) do(t##9) do(t##10)
+#define CALL(n) x ^= changed_##n(0);
+#if TENS > 1
+#define ALL(do) TEN(do, 1) TEN(do, 2) TEN(do, 3) TEN(do, 4) TEN(do, 5) TEN(do, 6) TEN(do, 7) TEN(do, 8) TEN(do, 9) TEN(do, )
+#else
+#define ALL(do) TEN(do, )
+#endif
+ALL(CHANGED)
 
 static __attribute__((noipa)) int64_t unchanged(int64_t x) { return x * 10 + 1; }
 
 static void call_all(void)
 {
-	int64_t x = 0;
-	changed_2(x); changed_3(x); changed_4(x); changed_5(x); changed_6(x);
-	changed_7(x); changed_8(x); changed_9(x); changed_10(x);
-	page->build = changed_1(x);
+	volatile int64_t x = 0;
+	ALL(CALL)
+	page->build = changed_1(0);
 }
 
 static int64_t now(void)
@@ -103,6 +110,23 @@ static void *tick(void *index)
 		int64_t t = now();
 		longest(&page->gap, t - atomic_exchange(&last, t));
 		longest(&page->own[(intptr_t)index], t - due);
+		call_all();
+	}
+	return NULL;
+}
+
+static int compare(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+
+static void *work(void *index)
+{
+	enum { NUMBERS = 2000 };
+	int numbers[NUMBERS];
+	unsigned seed = (intptr_t)index;
+	page->own[(intptr_t)index] = -1;
+	for (;;) {
+		for (int i = 0; i < NUMBERS; i++)
+			numbers[i] = (int)(seed = seed * 1664525 + 1013904223) >> 1;
+		qsort(numbers, NUMBERS, sizeof *numbers, compare);
 		call_all();
 	}
 	return NULL;
@@ -152,7 +176,7 @@ static void time_for_ever(void)
 int main(int argc, char **argv)
 {
 	static void *(*const idle[])(void *) = {tick, wait_on_condition, wait_on_pipe};
-	int fd = argc == 3 ? open(argv[1], O_RDWR) : -1;
+	int fd = argc >= 3 ? open(argv[1], O_RDWR) : -1;
 	if (fd < 0 || pipe(pipes) != 0)
 		return 1;
 	page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -167,7 +191,7 @@ int main(int argc, char **argv)
 	pthread_attr_setstacksize(&small, 64 * 1024);
 	for (intptr_t i = 1; i < threads; i++) {
 		pthread_t t;
-		if (pthread_create(&t, &small, idle[i % 3], (void *)i) != 0)
+		if (pthread_create(&t, &small, argc > 3 && i % 2 ? work : idle[i % 3], (void *)i) != 0)
 			return 1;
 		page->ready = i;
 	}
