@@ -180,7 +180,7 @@ func printPatch(w io.Writer, r *patchReport) {
 	fmt.Fprintf(w, "  patch     %s\n  baseline  build-id %s\n  fixed     build-id %s\n  built by  hotpatch %s\n", r.ID, clean(r.Baseline.BuildID), clean(r.Fixed.BuildID), clean(r.Tool))
 	fmt.Fprintf(w, "  code      %d bytes; pages: %d KiB code, %d KiB read-only, %d KiB writable\n", r.Sizes.Code, r.Sizes.Text>>10, r.Sizes.ReadOnly>>10, r.Sizes.Writable>>10)
 	fmt.Fprintf(w, "  fixups   ")
-	for k := patch.RelBaseline; k <= patch.AbsImport; k++ {
+	for k := patch.RelBaseline; k <= patch.NarrowOverlay; k++ {
 		if n := r.Fixups[k.String()]; n > 0 {
 			fmt.Fprintf(w, " %d %s", n, k)
 		}

@@ -102,7 +102,11 @@ func Compile(t testing.TB, compiler string, args ...string) Build {
 	dir := t.TempDir()
 	full, stripped := filepath.Join(dir, "full"), filepath.Join(dir, "stripped")
 	run(t, compiler, append(args, "-o", full)...)
-	run(t, "strip", "-o", stripped, full)
+	strip := []string{"-o", stripped, full}
+	if slices.Contains(args, "-Wl,--emit-relocs") {
+		strip = append(strip, "--strip-unneeded") // which keeps them
+	}
+	run(t, "strip", strip...)
 	return Build{Full: open(t, full), Stripped: open(t, stripped), Path: full}
 }
 

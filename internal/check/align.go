@@ -14,16 +14,17 @@ import (
 // in the same order, and what is equal around them.
 func (c *checker) aligned(o, n *part, f func(x, y *ref)) {
 	a, b := c.keys(c.old, o), c.keys(c.fixed, n)
-	at := func(list []ref, i int) *ref {
+	at := func(list []ref, i int) []ref {
 		k := sort.Search(len(list), func(k int) bool { return int(list[k].index) >= i })
-		if k < len(list) && int(list[k].index) == i {
-			return &list[k]
-		}
-		return nil
+		end := sort.Search(len(list), func(k int) bool { return int(list[k].index) > i })
+		return list[k:end]
 	}
 	for _, p := range common(a, b) {
-		if x, y := at(o.refs, p[0]), at(n.refs, p[1]); x != nil && y != nil && x.use == y.use && x.size == y.size {
-			f(x, y)
+		xs, ys := at(o.refs, p[0]), at(n.refs, p[1])
+		for i := range min(len(xs), len(ys)) {
+			if x, y := &xs[i], &ys[i]; x.use == y.use && x.size == y.size {
+				f(x, y)
+			}
 		}
 	}
 }
@@ -41,15 +42,16 @@ func (c *checker) keys(m *image, p *part) []uint64 {
 		if in.Kind == x86.Nop {
 			continue
 		}
+		raw := m.plain(p, in, code)
 		switch {
 		case in.Relative() && !in.RIP:
 			buf = append(buf[:0], 0xfe, byte(in.Kind), condition(in))
 		case in.RIP:
 			buf = append(buf[:0], 0xfd)
-			buf = append(buf, code[in.off:][:in.DispOff]...)
-			buf = append(buf, code[in.off:][in.DispOff+in.DispLen:in.Len]...)
+			buf = append(buf, raw[:in.DispOff]...)
+			buf = append(buf, raw[in.DispOff+in.DispLen:]...)
 		default:
-			buf = append(append(buf[:0], 0xfc), code[in.off:][:in.Len]...)
+			buf = append(append(buf[:0], 0xfc), raw...)
 		}
 		out = append(out, maphash.Bytes(keySeed, buf))
 	}

@@ -89,9 +89,10 @@ func Patch(p *patch.Patch, old, fixed []byte) (*Report, error) {
 	return c.report, nil
 }
 
-// Where the proof puts the two: anything will do within 2 GiB.
+// Where the proof puts the two: anything will do within 2 GiB, below 2 GiB for
+// programs at a fixed address.
 const (
-	baseBias    = 0x5555_0000_0000
+	baseBias    = 0x5555_0000
 	overlayBias = baseBias - 0x2bad_f000
 )
 

@@ -1,13 +1,17 @@
 package check
 
-import "strings"
+import (
+	"debug/elf"
+	"slices"
+	"strings"
+)
 
 // typeInfo reports whether a is type information of a class, and the name in it
 // (Itanium C++ ABI, 2.9.5: a pointer into a vtable of the run-time library,
 // then one to the name).
 func (m *image) typeInfo(a uint64) (name string, ok bool) {
 	i, ok := m.relocAt[a]
-	if !ok || !strings.HasPrefix(m.relocs[i].sym, "_ZTVN10__cxxabiv1") {
+	if !ok || !strings.HasPrefix(m.relocs[i].sym, runtimeVTable) && !m.intoCopy(&m.relocs[i]) {
 		return "", false
 	}
 	if i, ok := m.relocAt[a+8]; ok {
@@ -15,6 +19,21 @@ func (m *image) typeInfo(a uint64) (name string, ok bool) {
 		name = string(m.text(to))
 	}
 	return name, true
+}
+
+const runtimeVTable = "_ZTVN10__cxxabiv1"
+
+// intoCopy reports whether a pointer leads into a vtable of the run-time library
+// that the loader copies into the program.
+func (m *image) intoCopy(r *reloc) bool {
+	if len(m.absolutes) == 0 {
+		return false
+	}
+	to, _ := r.leads()
+	return slices.ContainsFunc(m.objectsAt(to), func(o object) bool {
+		i, ok := m.relocAt[o.start]
+		return ok && m.relocs[i].typ == elf.R_X86_64_COPY && strings.HasPrefix(o.key, "dynamic "+runtimeVTable)
+	})
 }
 
 // vtable reports whether a is the address point of a vtable, and of which class

@@ -13,9 +13,8 @@ import (
 	"hotpatch/internal/patch"
 )
 
-// smallPair is two builds of a library without any other, stripped, and the
-// patch between them: switch, table, pointer, call-frame information.
-func smallPair(t testing.TB) (old, fixed, hp []byte) {
+// smallPair is two builds and the patch between them: switch, table, pointer, call-frame information.
+func smallPair(t testing.TB, flags ...string) (old, fixed, hp []byte) {
 	t.Helper()
 	const text = "static int v = 3; static const int w[] = {1, 2, 3, 4}; int (*hook)(int); extern int g(int);\n" +
 		"__attribute__((noinline)) static int f(int i) { return w[i & 3] + v++; }\n" +
@@ -27,7 +26,7 @@ func smallPair(t testing.TB) (old, fixed, hp []byte) {
 	}
 	build := func(fix string) []byte {
 		out := filepath.Join(dir, "a.so")
-		if b, err := exec.Command("gcc", "-O2", "-fPIC", "-shared", "-nostdlib", "-s", "-Wl,-z,noseparate-code", "-DFIX="+fix, "-o", out, src).CombinedOutput(); err != nil {
+		if b, err := exec.Command("gcc", append(flags, "-O2", "-Wl,-z,noseparate-code", "-DFIX="+fix, "-o", out, src)...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, b)
 		}
 		return readFile(t, out)
@@ -51,8 +50,13 @@ func smallPair(t testing.TB) (old, fixed, hp []byte) {
 // without a panic, and with bounded work. The patch is given the digest and
 // the builds the identities that belong to what they are.
 func FuzzPatch(f *testing.F) {
-	old, fixed, hp := smallPair(f)
-	f.Add(old, fixed, hp)
+	for _, flags := range [][]string{
+		{"-fPIC", "-shared", "-nostdlib", "-s"},
+		{"-fno-pie", "-no-pie", "-nostartfiles", "-Wl,-e,h", "-Wl,--emit-relocs", "-Wl,--defsym,g=h"},
+	} {
+		old, fixed, hp := smallPair(f, flags...)
+		f.Add(old, fixed, hp)
+	}
 	f.Fuzz(func(t *testing.T, old, fixed, hp []byte) {
 		body := hp[:max(0, len(hp)-sha256.Size)]
 		sum := sha256.Sum256(body)

@@ -54,15 +54,18 @@ type image struct {
 	sections []section
 	relocs   []reloc // by at
 	relocAt  map[uint64]int
-	funcs    map[string]uint64 // names of code, unique ones
-	exports  map[string]elf.Symbol
-	objects  []object // by start
-	reach    []uint64 // the largest end of an object up to each
-	byKey    map[string]int
-	labels   map[uint64][]string // names without a size, as the linker makes them
-	threads  map[string]uint64   // thread-local variables
-	parts    []*part             // by start
-	anchors  []uint64            // addresses of data that something refers to, sorted
+	// absolutes are the fields of code that hold an address, with their bytes,
+	// of a program at a fixed address.
+	absolutes map[uint64]uint8
+	funcs     map[string]uint64 // names of code, unique ones
+	exports   map[string]elf.Symbol
+	objects   []object // by start
+	reach     []uint64 // the largest end of an object up to each
+	byKey     map[string]int
+	labels    map[uint64][]string // names without a size, as the linker makes them
+	threads   map[string]uint64   // thread-local variables
+	parts     []*part             // by start
+	anchors   []uint64            // addresses of data that something refers to, sorted
 }
 
 // maxImage bounds the memory that one segment of a build may ask for.
@@ -73,8 +76,8 @@ func readImage(data []byte) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 || f.Type != elf.ET_DYN {
-		return nil, errors.New("not a position-independent x86-64 program or library")
+	if f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 || f.Type != elf.ET_DYN && f.Type != elf.ET_EXEC {
+		return nil, errors.New("not an x86-64 program or library")
 	}
 	m := &image{data: data, relocAt: make(map[uint64]int), lazy: true}
 	if err := m.segments(f); err != nil {
@@ -184,6 +187,11 @@ func (m *image) bytes(a, n uint64) []byte {
 	return nil
 }
 
+// outside reports whether an address lies in no segment.
+func (m *image) outside(a uint64) bool {
+	return !slices.ContainsFunc(m.loads, func(p elf.ProgHeader) bool { return a >= p.Vaddr && a-p.Vaddr <= p.Memsz })
+}
+
 func (m *image) section(a uint64) *section {
 	i := sort.Search(len(m.sections), func(i int) bool { return m.sections[i].end > a })
 	if i < len(m.sections) && m.sections[i].start <= a {
@@ -230,11 +238,21 @@ func (m *image) relocations(f *elf.File, dyn []elf.Symbol) error {
 			m.relocs = append(m.relocs, r)
 		}
 	}
+	m.sortRelocs()
+	if f.Type == elf.ET_EXEC {
+		if err := m.readAbsolutes(f); err != nil {
+			return err
+		}
+		m.sortRelocs()
+	}
+	return nil
+}
+
+func (m *image) sortRelocs() {
 	slices.SortStableFunc(m.relocs, func(a, b reloc) int { return cmp.Compare(a.at, b.at) })
 	for i, r := range m.relocs {
 		m.relocAt[r.at] = i
 	}
-	return nil
 }
 
 // packed reads relative relocations in the form of DT_RELR.
@@ -442,7 +460,7 @@ func (m *image) text(a uint64) []byte {
 	}
 	b := m.bytes(a, min(s.end-a, 1<<16))
 	n := bytes.IndexByte(b, 0)
-	if n < 1 {
+	if n < 1 || len(m.relocsIn(a, a+uint64(n))) > 0 {
 		return nil
 	}
 	for _, ch := range b[:n] {

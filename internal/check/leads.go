@@ -357,7 +357,7 @@ func (c *checker) constant(q *question, s *section) outcome {
 		return c.table(q)
 	}
 	want, exact := c.extent(q)
-	got := c.memory(q.got, uint64(len(want)))
+	got := c.numbersAt(q.got, uint64(len(want)))
 	o, inBase := c.inBaseline(q.got)
 	if inBase {
 		if so := c.old.section(o); so == nil || so.write || so.exec {
@@ -371,6 +371,9 @@ func (c *checker) constant(q *question, s *section) outcome {
 	}
 	if !bytes.Equal(want, got) {
 		return bad(Constant, "%d bytes are %.60q, not %.60q", len(want), got, want)
+	}
+	if o := c.samePointers(q, uint64(len(want))); o.state != proved {
+		return o
 	}
 	if h := uint64(c.patch.Header) + overlayBias; !inBase && q.got < h+c.patch.HeaderLen && h < q.got+max(1, uint64(len(want))) {
 		return bad(Constant, "leads into the room for the header")
@@ -397,7 +400,7 @@ func (c *checker) constant(q *question, s *section) outcome {
 }
 
 func (c *checker) sameConstant(o uint64, want []byte) bool {
-	return bytes.Equal(c.old.bytes(o, uint64(len(want))), want)
+	return bytes.Equal(c.old.numbers(o, uint64(len(want))), want)
 }
 
 // alignment is what a user of a constant may rely on.
@@ -419,22 +422,22 @@ func (c *checker) alignment(q *question) uint64 {
 // belongs to it, and whether that is known to be all of it.
 func (c *checker) extent(q *question) ([]byte, bool) {
 	if q.use == access && q.size > 0 {
-		return c.fixed.bytes(q.want, q.size), true
+		return c.fixed.numbers(q.want, q.size), true
 	}
 	var end uint64
 	for _, x := range c.fixed.objectsAt(q.want) {
 		end = max(end, x.end)
 	}
-	if b := c.fixed.bytes(q.want, end-q.want); end > q.want && b != nil {
+	if b := c.fixed.numbers(q.want, end-q.want); end > q.want && b != nil {
 		return b, true
 	}
 	text := c.fixed.text(q.want)
-	all := c.fixed.bytes(q.want, c.fixed.next(q.want)-q.want)
+	all := c.fixed.numbers(q.want, c.fixed.next(q.want)-q.want)
 	used := bytes.TrimRight(all, "\x00")
 	if len(all)-len(used) >= 64 { // more than alignment explains
 		used = all
 	}
-	same := func(b []byte) bool { return len(b) > 0 && bytes.Equal(c.memory(q.got, uint64(len(b))), b) }
+	same := func(b []byte) bool { return len(b) > 0 && bytes.Equal(c.numbersAt(q.got, uint64(len(b))), b) }
 	switch {
 	case len(text) > 0 && len(text) >= len(used):
 		return text, true

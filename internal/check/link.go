@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 
@@ -88,11 +89,11 @@ func (c *checker) apply(f *patch.Fixup, patched map[uint64]bool) bool {
 		c.links[at] = &link{fixup: f}
 		return true
 	}
-	v := binary.LittleEndian.Uint64(b)
+	v := number(b)
 	switch f.Kind {
-	case patch.AbsBaseline:
+	case patch.AbsBaseline, patch.NarrowBaseline:
 		v += baseBias
-	case patch.AbsOverlay:
+	case patch.AbsOverlay, patch.NarrowOverlay:
 		v += overlayBias
 	case patch.AbsImport:
 		if f.Import < 0 || f.Import >= len(c.patch.Imports) {
@@ -103,7 +104,12 @@ func (c *checker) apply(f *patch.Fixup, patched map[uint64]bool) bool {
 		c.fault(Fixup, "kind %d", f.Kind)
 		return false
 	}
-	binary.LittleEndian.PutUint64(b, v)
+	if size == 4 && v > math.MaxInt32 {
+		c.fault(Fixup, "its field overflows")
+	}
+	for i := range b {
+		b[i] = byte(v >> (8 * i))
+	}
 	c.links[at] = &link{fixup: f}
 	return true
 }
@@ -204,7 +210,8 @@ func (c *checker) follow(m *moved) {
 		in := &list[i]
 		c.where = p.start + uint64(in.off)
 		c.report.Proved.Instructions++
-		a, b := want[in.off:][:in.Len], got[in.off:][:in.Len]
+		a, b := c.fixed.plain(p, in, want), c.fixed.plain(p, in, got)
+		c.followAbsolute(m, in)
 		t := in.Target(c.where)
 		inside := in.Relative() && !in.RIP && p.start <= t && t < p.end
 		if !in.Relative() || inside {

@@ -139,7 +139,7 @@ func (c *checker) refLabel(m *image, r *ref) string {
 		return "data"
 	}
 	if r.use == access && r.size > 0 {
-		return string(m.bytes(t, uint64(r.size)))
+		return string(m.numbers(t, uint64(r.size)))
 	}
 	return string(m.text(t))
 }

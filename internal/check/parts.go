@@ -28,6 +28,7 @@ type ref struct {
 	fieldOff, field uint8  // of the displacement, and its bytes
 	use             use
 	size            uint8 // of an access, 0 when not known
+	absolute        bool  // the field holds the address itself
 	target          uint64
 }
 
@@ -198,6 +199,10 @@ func (m *image) decode(p *part) {
 		inside := in.Relative() && !in.RIP && p.start <= t && t < p.end
 		if in.Relative() && !inside {
 			p.refs = append(p.refs, m.refOf(in, t))
+		}
+		if len(m.absolutes) > 0 {
+			raw = m.plain(p, in, code)
+			p.refs = append(p.refs, m.absoluteRefs(p, in)...)
 		}
 		switch {
 		case inside:

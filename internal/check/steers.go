@@ -231,10 +231,10 @@ func (c *checker) fixups() {
 		var to uint64
 		ok := false
 		switch f.Kind {
-		case patch.RelBaseline:
+		case patch.RelBaseline, patch.NarrowBaseline:
 			to, ok = c.fields[at]
 			to -= baseBias
-		case patch.RelOverlay:
+		case patch.RelOverlay, patch.NarrowOverlay:
 			to, ok = c.fields[at]
 			to -= overlayBias
 		case patch.AbsBaseline, patch.AbsOverlay:

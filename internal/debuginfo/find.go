@@ -51,12 +51,9 @@ func Usual() Places {
 // ErrNone when there is none anywhere.
 func (p Places) Find(ctx context.Context, m *module.Module) (*Info, error) {
 	var first error
-	for _, look := range []func() ([]byte, string){
+	for _, look := range append([]func() ([]byte, string){
 		func() ([]byte, string) { return m.File(), m.Path },
-		func() ([]byte, string) { return p.byID(m.Identity.BuildID) },
-		func() ([]byte, string) { return p.byLink(m) },
-		func() ([]byte, string) { return p.fetch(ctx, m.Identity.BuildID), "" },
-	} {
+	}, p.apart(ctx, m)...) {
 		data, path := look()
 		if data == nil {
 			continue
@@ -74,6 +71,26 @@ func (p Places) Find(ctx context.Context, m *module.Module) (*Info, error) {
 		first = ErrNone
 	}
 	return nil, first
+}
+
+// Apart is the separate file with the debug information of a build, nil when
+// there is none.
+func (p Places) Apart(ctx context.Context, m *module.Module) []byte {
+	for _, look := range p.apart(ctx, m) {
+		if data, _ := look(); data != nil {
+			return data
+		}
+	}
+	return nil
+}
+
+// apart are the ways to find it, in their order.
+func (p Places) apart(ctx context.Context, m *module.Module) []func() ([]byte, string) {
+	return []func() ([]byte, string){
+		func() ([]byte, string) { return p.byID(m.Identity.BuildID) },
+		func() ([]byte, string) { return p.byLink(m) },
+		func() ([]byte, string) { return p.fetch(ctx, m.Identity.BuildID), "" },
+	}
 }
 
 // read is a regular file of bounded size, or nil.

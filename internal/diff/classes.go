@@ -7,6 +7,10 @@ import (
 	"hotpatch/internal/module"
 )
 
+// runtimeVTable is how the names of the vtables begin that type information
+// points into.
+const runtimeVTable = "_ZTVN10__cxxabiv1"
+
 // typeInfo is the name of the class whose type information lies at a: a pointer
 // into a vtable of the run-time library, then one to the name (Itanium C++ ABI,
 // 2.9.5). Not ok when there is none.
@@ -14,7 +18,7 @@ func typeInfo(m *module.Module, a module.Addr) (name string, ok bool) {
 	r, _ := m.RelocAt(a)
 	n, _ := m.RelocAt(a + 8)
 	to, named := n.Leads()
-	if !named || !strings.HasPrefix(r.Sym, "_ZTVN10__cxxabiv1") {
+	if into, _ := r.Leads(); !named || !strings.HasPrefix(r.Sym, runtimeVTable) && !strings.HasPrefix(m.CopiedAt(into), runtimeVTable) {
 		return "", false
 	}
 	return m.Text(to), true
@@ -32,6 +36,22 @@ func Class(m *module.Module, a module.Addr) bool {
 	to, ok := r.Leads()
 	_, class := typeInfo(m, to)
 	return !pointer && ok && class
+}
+
+// vtableEnd is where the functions of the vtable with its address point at a
+// end; 0 where there is none.
+func vtableEnd(m *module.Module, a module.Addr) module.Addr {
+	if _, info := typeInfo(m, a); info || !Class(m, a) {
+		return 0
+	}
+	for {
+		r, _ := m.RelocAt(a)
+		to, ok := r.Leads()
+		if s := m.SectionAt(to); !ok || s == nil || !s.Exec {
+			return a
+		}
+		a += 8
+	}
 }
 
 // classes are the addresses of a module's type information and of its vtables,

@@ -2,8 +2,10 @@ package diff
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,9 +27,9 @@ const (
 // next address that anything refers to.
 func (c *comparer) constant(o, n module.Addr, kind module.RefKind, size uint8) sameness {
 	if kind == module.RefMemory && size > 0 {
-		a := c.Old.Bytes(module.Range{Start: o, End: o + module.Addr(size)})
-		b := c.New.Bytes(module.Range{Start: n, End: n + module.Addr(size)})
-		if a == nil || !bytes.Equal(a, b) {
+		ro, rn := module.Range{Start: o, End: o + module.Addr(size)}, module.Range{Start: n, End: n + module.Addr(size)}
+		a, b := numbersIn(c.Old, ro), numbersIn(c.New, rn)
+		if a == nil || !bytes.Equal(a, b) || !c.samePointers(ro, rn) {
 			return different
 		}
 		return same
@@ -42,8 +44,8 @@ func (c *comparer) constant(o, n module.Addr, kind module.RefKind, size uint8) s
 	// Behind a text the next object may start without anything referring to it.
 	end := module.Addr(len(ta))
 	endA, endB := c.Old.NextAnchor(o+end), c.New.NextAnchor(n+end)
-	a := c.Old.Bytes(module.Range{Start: o + end, End: endA})
-	b := c.New.Bytes(module.Range{Start: n + end, End: endB})
+	a := numbersIn(c.Old, module.Range{Start: o + end, End: endA})
+	b := numbersIn(c.New, module.Range{Start: n + end, End: endB})
 	if a == nil || b == nil {
 		return different
 	}
@@ -53,10 +55,87 @@ func (c *comparer) constant(o, n module.Addr, kind module.RefKind, size uint8) s
 			a, b = x, y
 		}
 	}
-	if !samePadded(a, b, endA, endB) || !c.sameOffsets(module.Range{Start: o, End: endA}, module.Range{Start: n, End: endB}) {
+	ro, rn := module.Range{Start: o, End: endA}, module.Range{Start: n, End: endB}
+	if !samePadded(a, b, endA, endB) || !c.sameOffsets(ro, rn) || !c.samePointers(ro, rn) {
 		return different
 	}
 	return same
+}
+
+// numbersIn is what the file holds for a range of read-only data, with zeros
+// for the pointers of a program at a fixed address: see samePointers.
+func numbersIn(m *module.Module, r module.Range) []byte {
+	b := m.Bytes(r)
+	rels := m.RelocsIn(r)
+	if b == nil || len(rels) == 0 {
+		return b
+	}
+	b = bytes.Clone(b)
+	for _, rel := range rels {
+		at := b[rel.Addr-r.Start:]
+		clear(at[:min(8, len(at))])
+	}
+	return b
+}
+
+// samePointers reports whether two stretches of constants have pointers at the
+// same places that lead to the same things.
+func (c *comparer) samePointers(o, n module.Range) bool {
+	olds, news := c.Old.RelocsIn(o), c.New.RelocsIn(n)
+	if len(olds) != len(news) {
+		return false
+	}
+	for i := range news {
+		if olds[i].Addr-o.Start != news[i].Addr-n.Start {
+			return false
+		}
+		if c.pointers[news[i].Addr] {
+			continue // asked already, further up
+		}
+		if c.pointers == nil {
+			c.pointers = make(map[module.Addr]bool)
+		}
+		c.pointers[news[i].Addr] = true
+		why := c.slotDiffers(olds[i], news[i])
+		delete(c.pointers, news[i].Addr)
+		if why != "" && !c.taken(olds[i], news[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// voteByConstants lets the pointers at the same places of constants that the
+// same place of paired code refers to say what they pair.
+func (c *comparer) voteByConstants() {
+	if !c.New.Fixed() {
+		return // elsewhere the loader writes to what has pointers
+	}
+	seen := make(map[[2]module.Addr]bool)
+	var visit func(o, n module.Addr)
+	visit = func(o, n module.Addr) {
+		so, sn := c.Old.SectionAt(o), c.New.SectionAt(n)
+		if so == nil || sn == nil || so.Write || sn.Write || so.Exec || sn.Exec || seen[[2]module.Addr{o, n}] {
+			return
+		}
+		seen[[2]module.Addr{o, n}] = true
+		size := min(c.Old.NextAnchor(o)-o, c.New.NextAnchor(n)-n)
+		olds, news := c.Old.RelocsIn(module.Range{Start: o, End: o + size}), c.New.RelocsIn(module.Range{Start: n, End: n + size})
+		for i := range min(len(olds), len(news)) {
+			if olds[i].Addr-o != news[i].Addr-n {
+				return
+			}
+			was, okO := olds[i].Leads()
+			is, okN := news[i].Leads()
+			if okO && okN {
+				c.vote(was, is, nil)
+				visit(was, is)
+			}
+		}
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(c.votes.constants), func(a, b [2]module.Addr) int { return cmp.Compare(a[1], b[1]) }) {
+		visit(p[0], p[1])
+	}
 }
 
 // Offsets are the addresses that an object leads to, where it starts like a
@@ -180,7 +259,8 @@ func (c *comparer) spreadConstants() {
 		}
 		for i := range n.Refs {
 			r := &n.Refs[i]
-			if r.Kind == module.RefAddress && c.moved[r.Target] && !isTable(n, r) {
+			taken := r.Kind == module.RefAddress || r.Indexed()
+			if taken && c.moved[r.Target] && !isTable(n, r) {
 				c.changed[n] = fmt.Sprintf("reads the table at %v, which may reach into changed data", r.Target)
 			}
 		}
@@ -193,7 +273,7 @@ func (c *comparer) suspect(n module.Addr) {
 	inside := c.New.AnchorAt(n)&^module.AnchorAccess == 0
 	for {
 		a, ok := c.New.LastAnchor(n)
-		if !ok || c.New.OnlyText(a) || c.New.AnchorAt(a)&module.AnchorTable != 0 || c.moved[a] {
+		if !ok || c.New.OnlyText(a) || c.New.AnchorAt(a)&module.AnchorTable != 0 || c.moved[a] || vtableEnd(c.New, a) > 0 && vtableEnd(c.New, a) <= n {
 			return
 		}
 		k := c.New.AnchorAt(a)

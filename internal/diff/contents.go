@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hotpatch/internal/module"
@@ -70,7 +71,7 @@ func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.
 		}
 		binary.LittleEndian.PutUint64(a[x:], 0)
 		binary.LittleEndian.PutUint64(b[x:], 0)
-		if why := c.slotDiffers(olds[i], news[j]); why != "" && !c.taken(olds[i], news[j]) {
+		if why := c.slotDiffers(olds[i], news[j]); why != "" && !c.taken(olds[i], news[j]) && !c.uncovered(olds[i], news[j]) {
 			c.refuse(code, c.objectName(c.Old, olds[i].Addr), "%s", why)
 		}
 		i, j = i+1, j+1
@@ -85,6 +86,15 @@ func (c *comparer) judgeContent(s *segment, sec *module.Section, fresh []module.
 			return
 		}
 	}
+}
+
+// uncovered reports whether two pointers lead into code without unwind
+// information, for which the builds are refused already.
+func (c *comparer) uncovered(o, n module.Reloc) bool {
+	to, _ := o.Leads()
+	tn, _ := n.Leads()
+	f, g := c.Old.FuncAt(to), c.New.FuncAt(tn)
+	return f != nil && g != nil && f.Gap && g.Gap && slices.ContainsFunc(c.Reasons, func(r Reason) bool { return r.Code == OutsideFDE })
 }
 
 // judgePointers compares what the pointers around an insertion lead to.

@@ -310,8 +310,9 @@ func (c *comparer) alignedRefs(o, n *module.Func, f func(x, y *module.Ref)) {
 	a, b := c.body(c.Old, o), c.body(c.New, n)
 	for _, r := range align(a, b, exact) {
 		for k := range r.n {
-			if x, y := a[r.i+k].Ref, b[r.j+k].Ref; x >= 0 && y >= 0 {
-				f(&o.Refs[x], &n.Refs[y])
+			xs, ys := o.RefsOf(&a[r.i+k]), n.RefsOf(&b[r.j+k])
+			for i := range min(len(xs), len(ys)) {
+				f(&xs[i], &ys[i])
 			}
 		}
 	}

@@ -111,12 +111,22 @@ type Result struct {
 type pairing struct {
 	toNew, toOld map[*module.Func]*module.Func
 	data         dataPairs
-	ro           map[module.Addr]module.Addr // read-only data, fixed -> baseline
-	labels       map[*module.Func]owned      // tables of labels
+	ro           map[module.Addr]module.Addr   // read-only data, fixed -> baseline
+	labels       map[*module.Func]owned        // tables of labels
+	shifted      map[module.Addr][]module.Addr // read-only data at the same place of paired code, baseline -> fixed
 }
 
 // OldData is where the baseline keeps the writable byte that the fixed build keeps at a.
 func (p *pairing) OldData(a module.Addr) (module.Addr, bool) { return p.data.Old(a) }
+
+// Counterparts are where the fixed build has the data that the baseline has at
+// o, whatever its content.
+func (r *Result) Counterparts(o module.Addr) []module.Addr {
+	if n, ok := r.data.toNew[o]; ok {
+		return []module.Addr{n}
+	}
+	return r.shifted[o]
+}
 
 // OldConstant is the baseline's read-only object with the content of the one at a.
 func (p *pairing) OldConstant(a module.Addr) (module.Addr, bool) {
@@ -157,6 +167,7 @@ type comparer struct {
 	bounds   map[[2]int64][]*module.Func // and compared with or computed with
 	compared map[held]module.Addr        // with which numbers only the fixed build compares
 	atStart  map[*module.Func]bool
+	pointers map[module.Addr]bool // see samePointers
 	types    Types
 	typed    bool // the debug information of both builds says that no type differs
 }
@@ -235,6 +246,7 @@ func (c *comparer) follow() {
 		c.voteByRefs()
 		c.resolve()
 		c.voteBySlots()
+		c.voteByConstants()
 		c.elect()
 		if len(c.toNew) == n {
 			return
@@ -254,7 +266,9 @@ func (c *comparer) finish() {
 		}
 	}
 	c.Paired = len(c.toNew)
+	c.shifted = make(map[module.Addr][]module.Addr)
 	for p := range c.votes.constants {
+		c.shifted[p[0]] = append(c.shifted[p[0]], p[1])
 		if _, ok := c.ro[p[1]]; !ok && !c.moved[p[1]] && c.constant(p[0], p[1], module.RefAddress, 0) == same {
 			c.ro[p[1]] = p[0]
 		}

@@ -225,7 +225,7 @@ func addresses(body []module.Instr) bool {
 			if q.HasSIB {
 				used = from[q.SIB&7|q.REX&1<<3] || from[q.SIB>>3&7|q.REX&2<<2]
 			}
-			if used && !q.RIP && !isLEA(q) {
+			if used && !q.RIP && q.DispAddr == 0 && !isLEA(q) {
 				return true
 			}
 		}
@@ -240,7 +240,7 @@ func addresses(body []module.Instr) bool {
 		case 0x03: // add to reg
 			from[reg(q)] = from[reg(q)] || q.ModRM>>6 == 3 && used
 		case 0x8b, 0x8d: // mov, lea to reg
-			from[reg(q)] = used && !q.RIP
+			from[reg(q)] = used && !q.RIP && q.DispAddr == 0
 		}
 	}
 	return false

@@ -201,6 +201,9 @@ func (w *flow) place(in *module.Instr) place {
 		return place{base: w.name(t), static: t}
 	}
 	mod, rm := in.ModRM>>6, in.ModRM&7|in.REX&1<<3
+	if in.DispAddr != 0 {
+		return w.absolute(in)
+	}
 	if !in.HasSIB {
 		b := w.read(rm)
 		if rm == 5 && b.hash == opaque(tagFrame, 0).hash {
@@ -228,6 +231,34 @@ func (w *flow) place(in *module.Instr) place {
 		v = combine(mix(tagAddress, uint64(in.SIB>>6)), v, w.read(index))
 	}
 	return place{base: v, disp: in.Disp}
+}
+
+// absolute is a memory operand whose displacement is an address.
+func (w *flow) absolute(in *module.Instr) place {
+	p := place{base: w.name(in.DispAddr), static: in.DispAddr}
+	with := func(scale byte, r byte) {
+		p.base, p.static = combine(mix(tagAddress, uint64(scale)), p.base, w.read(r)), 0
+	}
+	switch base, index := in.SIB&7|in.REX&1<<3, in.SIB>>3&7|in.REX&2<<2; {
+	case !in.HasSIB:
+		with(0, in.ModRM&7|in.REX&1<<3)
+	default:
+		if in.ModRM>>6 != 0 || in.SIB&7 != 5 {
+			with(0, base)
+		}
+		if index != 4 {
+			with(in.SIB>>6, index)
+		}
+	}
+	return p
+}
+
+// immediate is the value of an immediate operand.
+func (w *flow) immediate(in *module.Instr) value {
+	if in.ImmAddr != 0 {
+		return w.name(in.ImmAddr)
+	}
+	return number64(in.Imm)
 }
 
 // name is the value of an address in the module, the same in both builds.
@@ -302,10 +333,11 @@ func (w *flow) load(in *module.Instr, p place) value {
 // vector register its elements.
 func (w *flow) constant(a module.Addr, size uint8) (value, bool) {
 	s := w.m.SectionAt(a)
-	if s == nil || s.Write || s.Exec {
+	r := module.Range{Start: a, End: a + module.Addr(size)}
+	if s == nil || s.Write || s.Exec || len(w.m.RelocsIn(r)) > 0 {
 		return value{}, false
 	}
-	b := w.m.Bytes(module.Range{Start: a, End: a + module.Addr(size)})
+	b := w.m.Bytes(r)
 	switch {
 	case b == nil:
 	case size == 1 || size == 2 || size == 4 || size == 8:

@@ -157,15 +157,15 @@ func (w *flow) oneByte(in *module.Instr) {
 		w.write(r, w.extend(in))
 	case op == 0x68 || op == 0x6a:
 		w.rsp -= 8
-		w.push(number64(in.Imm))
+		w.push(w.immediate(in))
 	case op == 0x69 || op == 0x6b:
-		w.write(r, combine(mix(tagOp, 0x69), w.operand(in), number64(in.Imm)))
+		w.write(r, combine(mix(tagOp, 0x69), w.operand(in), w.immediate(in)))
 	case op == 0x80 || op == 0x81 || op == 0x83:
 		w.aluImmediate(in, size)
 	case op == 0x84 || op == 0x85:
 		w.compare(in, op&^1, w.operand(in), w.read(r), size)
 	case op == 0xa8 || op == 0xa9:
-		w.compare(in, 0x84, w.read(0), number64(in.Imm), size)
+		w.compare(in, 0x84, w.read(0), w.immediate(in), size)
 	case op == 0x86 || op == 0x87:
 		v, old := w.operand(in), w.read(r)
 		w.assign(in, old, size)
@@ -181,9 +181,9 @@ func (w *flow) oneByte(in *module.Instr) {
 	case op == 0x99:
 		w.write(2, combine(mix(tagOp, 0x99), w.read(0)))
 	case op&0xf0 == 0xb0:
-		w.write(op&7|in.REX&1<<3, number64(in.Imm))
+		w.write(op&7|in.REX&1<<3, w.immediate(in))
 	case op == 0xc6 || op == 0xc7:
-		w.assign(in, number64(in.Imm), size)
+		w.assign(in, w.immediate(in), size)
 	case op == 0xc0 || op == 0xc1 || op >= 0xd0 && op <= 0xd3:
 		w.shift(in, size)
 	case op == 0xf6 || op == 0xf7:
@@ -231,7 +231,7 @@ func (w *flow) aluForm(in *module.Instr, size uint8) {
 	case 2, 3:
 		w.alu(in, op, w.read(r), w.operand(in), size, to)
 	default:
-		w.alu(in, op, w.read(0), number64(in.Imm), size, func(v value) { w.write(0, v) })
+		w.alu(in, op, w.read(0), w.immediate(in), size, func(v value) { w.write(0, v) })
 	}
 }
 
@@ -256,7 +256,7 @@ func (w *flow) aluImmediate(in *module.Instr, size uint8) {
 		return
 	}
 	n := len(w.sinks)
-	w.alu(in, op, w.operand(in), number64(in.Imm), size, func(v value) { w.put(in, v, size) })
+	w.alu(in, op, w.operand(in), w.immediate(in), size, func(v value) { w.put(in, v, size) })
 	for i := n; i < len(w.sinks); i++ {
 		if s := &w.sinks[i]; s.kind == sinkStore {
 			s.op = op
@@ -285,7 +285,7 @@ func (w *flow) shift(in *module.Instr, size uint8) {
 	by := number64(1)
 	switch {
 	case in.ImmLen > 0:
-		by = number64(in.Imm)
+		by = w.immediate(in)
 	case in.Opcode >= 0xd2:
 		by = w.read(1)
 	}
@@ -297,7 +297,7 @@ func (w *flow) unary(in *module.Instr, size uint8) {
 	op := in.ModRM >> 3 & 7
 	switch v := w.operand(in); {
 	case op < 2:
-		w.compare(in, 0x84, v, number64(in.Imm), size)
+		w.compare(in, 0x84, v, w.immediate(in), size)
 	case op < 4:
 		w.put(in, combine(mix(mix(tagOp, 0xf6), uint64(op)), v), size)
 	default:
@@ -326,10 +326,10 @@ func (w *flow) twoByte(in *module.Instr) {
 	case op >= 0x90 && op < 0xa0: // setcc
 		w.assign(in, opaque(tagCond, uint64(op)), 1)
 	case op == 0xa3 || op == 0xba && in.ModRM>>3&7 == 4: // bt
-		w.compare(in, 0xa3, w.operand(in), number64(in.Imm), size)
+		w.compare(in, 0xa3, w.operand(in), w.immediate(in), size)
 	case op == 0xaf:
 		w.write(r, commute(mix(tagOp, 0xaf), w.read(r), w.operand(in)))
-	case (op == 0xb6 || op == 0xb7) && in.RIP:
+	case (op == 0xb6 || op == 0xb7) && (in.RIP || in.DispAddr != 0):
 		v := w.operand(in)
 		if v.isNum { // without its sign
 			v = number64(v.num & (1<<(8*uint(in.MemSize)) - 1))
@@ -341,7 +341,7 @@ func (w *flow) twoByte(in *module.Instr) {
 		n := op&7 | in.REX&1<<3
 		w.write(n, combine(mix(tagOp, 0xc8), w.read(n)))
 	case op == 0xb0 || op == 0xb1 || op == 0xc0 || op == 0xc1, op >= 0xa4 && op <= 0xad, op == 0xb3 || op == 0xbb || op == 0xba:
-		w.put(in, combine(mix(tagOp, uint64(op)|1<<8), w.operand(in), w.read(r), number64(in.Imm)), size)
+		w.put(in, combine(mix(tagOp, uint64(op)|1<<8), w.operand(in), w.read(r), w.immediate(in)), size)
 	case op == 0x1e || op == 0x0d || op == 0x18: // hints
 	default:
 		w.vector(in)

@@ -11,8 +11,13 @@ import (
 
 // judge looks for everything that makes the difference unsafe in a living process.
 func (c *comparer) judge() {
-	if c.Old.Type != elf.ET_DYN || c.New.Type != elf.ET_DYN {
-		c.refuse(NotPositionIndependent, c.New.Name, "linked at a fixed address: references to data cannot be told from numbers")
+	for _, m := range []*module.Module{c.Old, c.New} {
+		switch why := m.Uncertain(); {
+		case why != "":
+			c.refuse(NotPositionIndependent, m.Name, "linked at a fixed address, and it %s: addresses cannot be told from numbers", why)
+		case c.Old.Type != c.New.Type:
+			c.refuse(NotPositionIndependent, m.Name, "one build is linked at a fixed address, and the other is not")
+		}
 	}
 	if len(c.Changes) == 0 && len(c.Reasons) == 0 {
 		// Data may still differ, but no code that runs does.
@@ -99,7 +104,7 @@ func (c *comparer) judgeExports() {
 		case s.Type == elf.STT_OBJECT && n.Size != s.Size && sec != nil && sec.Write:
 			c.refuse(DataLayout, s.Name, "exported object of %d bytes has %d in the fixed build", s.Size, n.Size)
 		case s.Type == elf.STT_OBJECT && sec != nil && !sec.Write && !versionOnly(c.Old.Text(s.Addr), c.New.Text(n.Addr)) &&
-			!bytes.Equal(c.Old.Bytes(sized(&s)), c.New.Bytes(sized(&n))):
+			!(bytes.Equal(numbersIn(c.Old, sized(&s)), numbersIn(c.New, sized(&n))) && c.samePointers(sized(&s), sized(&n))):
 			c.refuse(ConstantData, s.Name, "exported, and its content differs")
 		}
 	}

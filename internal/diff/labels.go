@@ -30,8 +30,12 @@ func (c *comparer) judgeLabels(f *module.Func, m *module.Module) {
 	}
 	for _, in := range c.body(m, f) {
 		t := module.Addr(in.Target(uint64(in.At)))
-		if in.RIP && in.MemSize == 0 && f.Contains(t) && !slices.Contains(f.Entries, t) {
-			c.refuse(Labels, f.Name, "the code at %v takes the address of one of its labels, %v (computed goto)", in.At, t)
+		label := func(t module.Addr) bool { return f.Contains(t) && !slices.Contains(f.Entries, t) }
+		if !in.RIP || in.MemSize != 0 {
+			t = in.ImmAddr
+		}
+		if label(t) || label(in.DispAddr) {
+			c.refuse(Labels, f.Name, "the code at %v takes the address of one of its labels, %v (computed goto)", in.At, max(t, in.DispAddr))
 			return
 		}
 	}
@@ -89,20 +93,83 @@ func (c *comparer) findTables(m *module.Module, f *module.Func) (o owned) {
 		if why := c.usedElsewhere(m, f, r); why != "" {
 			return owned{why: why}
 		}
+		if _, more := m.RelocAt(r.End); more && r.End < limit && m.Fixed() {
+			return owned{why: fmt.Sprintf("the pointer at %v, in a table of labels, leads elsewhere", r.End)}
+		}
 		o.tables = append(o.tables, r)
 	}
-	if len(o.tables) > 0 {
+	if len(o.tables) > 0 && !c.switches(m, f, o.tables) {
 		o.why = c.onlyJumps(m, f, o.tables)
 	}
 	return o
 }
 
+// switches reports whether all that a function does with its tables of labels
+// is to jump through them at once, as for a switch in a program at a fixed
+// address: jmp *table(,index,8). Then no label is ever held.
+func (c *comparer) switches(m *module.Module, f *module.Func, tables []module.Range) bool {
+	body := c.body(m, f)
+	find := positions(f, body)
+	for _, t := range tables {
+		for _, r := range m.RelocsIn(t) {
+			if a, _ := r.Leads(); find(a) < 0 || body[find(a)].At != a {
+				return false
+			}
+		}
+	}
+	for i := range body {
+		if u := useOf(&body[i], tables); u != usesNot && u != jumpsToLabel {
+			return false
+		}
+	}
+	return true
+}
+
+// tableUse is what an instruction does with a table of labels.
+type tableUse uint8
+
+const (
+	usesNot      tableUse = iota
+	takesTable            // its address
+	loadsLabel            // mov table(,index,8), register
+	jumpsToLabel          // jmp *table(,index,8)
+	usesOtherwise
+)
+
+func useOf(in *module.Instr, tables []module.Range) tableUse {
+	inside := func(a module.Addr) bool {
+		return slices.ContainsFunc(tables, func(r module.Range) bool { return r.Contains(a) })
+	}
+	starts := func(a module.Addr) bool {
+		return slices.ContainsFunc(tables, func(r module.Range) bool { return r.Start == a })
+	}
+	plain := in.Map == 0 && !in.VEX && !in.Addr32 && in.Seg == 0
+	wide := plain && in.REX&8 != 0
+	scaled := plain && in.HasSIB && in.ModRM>>6 == 0 && in.SIB&7 == 5 && in.SIB>>6 == 3 && in.SIB>>3&7|in.REX&2<<2 != 4
+	to := module.Addr(in.Target(uint64(in.At)))
+	switch {
+	case in.RIP && starts(to) && wide && in.Opcode == 0x8d:
+		return takesTable
+	case in.RIP && inside(to):
+		return usesOtherwise
+	case !inside(in.ImmAddr) && !inside(in.DispAddr):
+		return usesNot
+	case starts(in.DispAddr) && scaled && in.Kind == x86.JmpInd:
+		return jumpsToLabel
+	case starts(in.DispAddr) && scaled && wide && in.Opcode == 0x8b:
+		return loadsLabel
+	case starts(in.ImmAddr) && plain && in.Opcode&0xf8 == 0xb8, starts(in.ImmAddr) && wide && in.Opcode == 0xc7 && in.ModRM>>6 == 3:
+		return takesTable
+	}
+	return usesOtherwise
+}
+
 // usedElsewhere says who but f, which takes its address, refers to a table; empty for nobody.
 func (c *comparer) usedElsewhere(m *module.Module, f *module.Func, r module.Range) string {
-	if s := m.SectionAt(r.Start); s == nil || !s.Relro {
+	if s := m.SectionAt(r.Start); s == nil || s.Write && !s.Relro {
 		return fmt.Sprintf("pointers at %v, which the program may change, lead to the inside of the function", r.Start)
 	}
-	if k := m.AnchorAt(r.Start); k != module.AnchorTaken {
+	if k := m.AnchorAt(r.Start); k&^module.AnchorTable != module.AnchorTaken {
 		return fmt.Sprintf("pointers at %v, which not its code alone uses, lead to the inside of the function", r.Start)
 	}
 	for _, list := range [][]*module.Func{m.Funcs, m.Gaps} {
@@ -189,7 +256,7 @@ func (c *comparer) onlyJumps(m *module.Module, f *module.Func, tables []module.R
 		if in.Kind == x86.Jmp || in.Kind == x86.Jcc {
 			t = find(to)
 		}
-		jumps, ok := h.step(in, in.RIP && slices.ContainsFunc(tables, func(r module.Range) bool { return r.Start == to }), t < 0)
+		jumps, ok := h.step(in, useOf(in, tables), t < 0)
 		switch {
 		case !ok:
 			return fmt.Sprintf("the code at %v may keep the address of a label", in.At)
@@ -213,14 +280,21 @@ func (c *comparer) onlyJumps(m *module.Module, f *module.Func, tables []module.R
 
 // step is what an instruction makes of what registers hold: whether it jumps to
 // a label, and whether it is certain that neither table nor label goes elsewhere.
-// It may take the address of a table, and a branch may leave the function.
-func (h *holding) step(in *module.Instr, takesTable, leaves bool) (jumps, ok bool) {
+// It may use a table, and a branch may leave the function.
+func (h *holding) step(in *module.Instr, use tableUse, leaves bool) (jumps, ok bool) {
 	all := h.table | h.label
 	direct := in.HasModRM && in.ModRM>>6 == 3
 	rm, reg := in.ModRM&7|in.REX&1<<3, in.ModRM>>3&7|in.REX&4<<1
 	wide := in.Map == 0 && !in.VEX && in.REX&8 != 0 && !in.Addr32 && in.Seg == 0
-	if takesTable && !(wide && in.Opcode == 0x8d) {
-		return false, false // reads from the table
+	switch index := regs(1) << (in.SIB>>3&7 | in.REX&2<<2); {
+	case use == usesOtherwise, use > takesTable && all&index != 0:
+		return false, false
+	case use == jumpsToLabel:
+		return true, true
+	case use == takesTable && in.Opcode == 0xc7:
+		reg = rm
+	case use == takesTable && in.Opcode&0xf8 == 0xb8:
+		reg = in.Opcode&7 | in.REX&1<<3
 	}
 	set := func(table, label, sure bool) {
 		for _, x := range []struct {
@@ -256,8 +330,11 @@ func (h *holding) step(in *module.Instr, takesTable, leaves bool) (jumps, ok boo
 		return false, all == 0
 	}
 	switch {
-	case takesTable:
+	case use == takesTable:
 		set(true, false, true)
+		return false, true
+	case use == loadsLabel:
+		set(false, true, true)
 		return false, true
 	case wide && in.Opcode == 0x8b && h.loads(in):
 		set(false, true, true)

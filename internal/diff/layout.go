@@ -89,7 +89,7 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 // a pointer. Displacements off rsp, or off rbp, are places in the stack frame
 // and move freely.
 func isField(p *module.Instr) bool {
-	if !p.HasModRM || p.ModRM>>6 == 3 || p.RIP || p.Seg != 0 || p.Kind != x86.Other || p.Map == 0 && p.Opcode == 0x8d {
+	if !p.HasModRM || p.ModRM>>6 == 3 || p.RIP || p.DispAddr != 0 || p.Seg != 0 || p.Kind != x86.Other || p.Map == 0 && p.Opcode == 0x8d {
 		return false
 	}
 	base := p.ModRM & 7
@@ -102,7 +102,9 @@ func isField(p *module.Instr) bool {
 	return p.REX&1 != 0 || base != 4 && base != 5
 }
 
-func isLEA(p *module.Instr) bool { return p.Map == 0 && p.Opcode == 0x8d && !p.VEX && !p.RIP }
+func isLEA(p *module.Instr) bool {
+	return p.Map == 0 && p.Opcode == 0x8d && !p.VEX && !p.RIP && p.DispAddr == 0
+}
 
 // stackBased reports whether a memory operand counts from rsp or rbp.
 func stackBased(p *module.Instr) bool {

@@ -17,25 +17,23 @@ func (c *comparer) judgeNewVariables() {
 		f := c.Changes[i].New
 		body := c.body(c.New, f)
 		for k := range body {
-			if body[k].Ref < 0 {
-				continue
-			}
-			r := &f.Refs[body[k].Ref]
-			if _, fresh := c.Fresh(r.Target); !fresh || r.Kind == module.RefCall || r.Kind == module.RefJump {
-				continue
-			}
-			u := uses[r.Target]
-			if u == nil {
-				u = &use{}
-				uses[r.Target] = u
-			}
-			switch {
-			case r.Kind == module.RefAddress: // for either
-				u.set, u.read = append(u.set, f), append(u.read, f)
-			case stores(&body[k]):
-				u.set = append(u.set, f)
-			default:
-				u.read = append(u.read, f)
+			for _, r := range f.RefsOf(&body[k]) {
+				if _, fresh := c.Fresh(r.Target); !fresh || r.Kind == module.RefCall || r.Kind == module.RefJump {
+					continue
+				}
+				u := uses[r.Target]
+				if u == nil {
+					u = &use{}
+					uses[r.Target] = u
+				}
+				switch {
+				case r.Kind == module.RefAddress: // for either
+					u.set, u.read = append(u.set, f), append(u.read, f)
+				case stores(&body[k]):
+					u.set = append(u.set, f)
+				default:
+					u.read = append(u.read, f)
+				}
 			}
 		}
 	}

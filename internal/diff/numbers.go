@@ -200,8 +200,9 @@ func (c *comparer) cases(m *module.Module, f *module.Func, t *module.JumpTable) 
 		var h uint64
 		for i := int(at); i < len(body); i++ {
 			in := &body[i]
-			if h = mix(h, in.Key); in.Ref >= 0 {
-				h = mix(h, w.name(f.Refs[in.Ref].Target).hash)
+			h = mix(h, in.Key)
+			for _, r := range f.RefsOf(in) {
+				h = mix(h, w.name(r.Target).hash)
 			}
 			if in.Kind == x86.Jmp || in.Kind == x86.Ret || in.Kind == x86.Jcc {
 				break

@@ -101,6 +101,15 @@ func (u *unit) fix(f *patch.Fixup) error {
 			return bad(Overflow, "the distance does not fit")
 		}
 		le.PutUint32(b, uint32(int32(v)))
+	case patch.NarrowBaseline, patch.NarrowOverlay:
+		v := uint64(le.Uint32(b)) + uint64(u.mod.Bias)
+		if f.Kind == patch.NarrowOverlay {
+			v = uint64(le.Uint32(b)) + uint64(u.over+moved)
+		}
+		if v > math.MaxInt32 {
+			return bad(Overflow, "the address does not fit")
+		}
+		le.PutUint32(b, uint32(v))
 	case patch.AbsBaseline:
 		le.PutUint64(b, le.Uint64(b)+uint64(u.mod.Bias))
 	case patch.AbsOverlay:

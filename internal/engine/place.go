@@ -25,6 +25,9 @@ func place(maps []process.Mapping, m *process.Module, size process.Addr, slow fu
 	if m.Span.End > reach+lowest {
 		lo = m.Span.End - reach
 	}
+	if m.Bias == 0 { // a program at a fixed address: its code holds addresses in 31 bits
+		hi = min(hi, 1<<31)
+	}
 	var best process.Addr
 	found, distance := false, process.Addr(0)
 	gap := process.Range{Start: lowest}

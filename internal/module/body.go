@@ -2,6 +2,7 @@ package module
 
 import (
 	"hash/maphash"
+	"slices"
 
 	"hotpatch/internal/module/x86"
 )
@@ -14,7 +15,22 @@ type Instr struct {
 	// or a RIP-relative operand leads; Shape, but for displacement and
 	// immediate too.
 	Key, Shape uint64
-	Ref        int // index into the function's Refs, or -1
+	Ref        int // index into the function's Refs of the first one, or -1
+	// DispAddr and ImmAddr are the addresses that displacement and immediate
+	// hold, in programs at a fixed address; Disp and Imm are 0 then.
+	DispAddr, ImmAddr Addr
+}
+
+// RefsOf are the references of one instruction of the function's body.
+func (f *Func) RefsOf(in *Instr) []Ref {
+	if in.Ref < 0 {
+		return nil
+	}
+	end := in.Ref + 1
+	for end < len(f.Refs) && f.Refs[end].At == in.At {
+		end++
+	}
+	return f.Refs[in.Ref:end]
 }
 
 var seed = maphash.MakeSeed()
@@ -38,9 +54,20 @@ func (m *Module) Body(f *Func) []Instr {
 				i := Instr{Inst: in, At: at, Ref: -1}
 				if ref < len(f.Refs) && f.Refs[ref].At == at {
 					i.Ref = ref
-					ref++
 				}
-				i.Key, i.Shape = keys(code[o:o+int(in.Len)], &in)
+				raw := code[o : o+int(in.Len)]
+				for ; ref < len(f.Refs) && f.Refs[ref].At == at; ref++ {
+					if r := &f.Refs[ref]; r.Absolute {
+						raw = slices.Clone(raw)
+						clear(raw[r.FieldOff:][:r.FieldLen])
+						if r.FieldOff == in.DispOff && in.DispLen > 0 {
+							i.Disp, i.DispAddr = 0, r.Target
+						} else {
+							i.Imm, i.ImmAddr = 0, r.Target
+						}
+					}
+				}
+				i.Key, i.Shape = keys(raw, &in)
 				out = append(out, i)
 			}
 			o += int(in.Len)

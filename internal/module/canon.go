@@ -19,14 +19,20 @@ func (m *Module) canon(f *Func, parts []*part) {
 	for _, p := range parts {
 		f.Opaque = f.Opaque || p.bad
 	}
+	if !f.Opaque {
+		m.maskAll(f, parts)
+	}
 	if f.Opaque {
+		f.Refs, f.Tables = nil, nil
 		h := sha256.New()
 		for _, r := range f.Ranges {
 			h.Write(m.Bytes(r))
 		}
 		copy(f.Hash[:], h.Sum(nil))
-		return
 	}
+}
+
+func (m *Module) maskAll(f *Func, parts []*part) {
 	index := indexer(parts)
 	buf := make([]byte, 0, f.Size()+64)
 	var n uint32
@@ -67,9 +73,51 @@ func (m *Module) canon(f *Func, parts []*part) {
 // mask appends one instruction to the masked body and notes its reference.
 func (m *Module) mask(f *Func, p *part, code []byte, c *ins, n uint32, index func(Addr) int, buf []byte) []byte {
 	raw := code[c.off : c.off+uint32(c.len)]
-	if !c.relative() {
-		return append(buf, raw...)
+	from := len(buf)
+	if c.relative() {
+		buf = m.maskRelative(f, p, code, c, n, index, buf)
+	} else {
+		buf = append(buf, raw...)
 	}
+	at := p.Start + Addr(c.off)
+	for _, o := range m.absolutesIn(at, c.len) {
+		r, ok := m.absoluteRef(at, o, raw)
+		if !ok {
+			f.Opaque = true
+			return buf
+		}
+		r.Index = n
+		f.Refs = append(f.Refs, r)
+		clear(buf[from+int(o):][:r.FieldLen]) // what is relative beside it lies before it
+	}
+	return buf
+}
+
+// absoluteRef is the reference of an instruction whose field at offset o holds
+// an address: its immediate, or the displacement of a memory operand. Not ok
+// when there is no such field.
+func (m *Module) absoluteRef(at Addr, o uint8, raw []byte) (Ref, bool) {
+	in, _ := x86.Decode(raw)
+	r := Ref{
+		At: at, Target: m.absolute(at + Addr(o)), Kind: RefAddress, Absolute: true,
+		FieldOff: o, FieldLen: m.absolutes[at+Addr(o)], InstLen: in.Len,
+	}
+	switch lea := in.Map == 0 && in.Opcode == 0x8d && !in.VEX; {
+	case o == in.ImmOff && r.FieldLen == in.ImmLen:
+	case o != in.DispOff || r.FieldLen != in.DispLen || in.Relative():
+		return r, false
+	case !lea:
+		r.Kind = RefMemory
+		if in.HasSIB && in.ModRM>>6 == 0 && in.SIB == 0x25 { // neither base nor index
+			r.MemSize = in.MemSize
+		}
+	}
+	return r, true
+}
+
+// maskRelative is mask for a branch or a RIP-relative operand.
+func (m *Module) maskRelative(f *Func, p *part, code []byte, c *ins, n uint32, index func(Addr) int, buf []byte) []byte {
+	raw := code[c.off : c.off+uint32(c.len)]
 	t := p.target(code, c)
 	own := index(t)
 	call := c.kind == uint8(x86.Call)
@@ -175,6 +223,14 @@ func (m *Module) boundTables() {
 			}
 			m.mark(t.Addr, AnchorTable)
 		}
+		for i := range f.Refs { // jmp *table(,index,8)
+			r := &f.Refs[i]
+			if rel, ok := m.RelocAt(r.Target); ok && r.Indexed() {
+				if a, _ := rel.Leads(); f.Contains(a) && a != f.Entry() {
+					m.mark(r.Target, AnchorTable)
+				}
+			}
+		}
 	}
 }
 
@@ -274,6 +330,9 @@ func (m *Module) Text(a Addr) string {
 	b := m.Bytes(Range{a, min(s.End, a+longest)})
 	for i, ch := range b {
 		if ch == 0 {
+			if len(m.RelocsIn(Range{a, a + Addr(i)})) > 0 {
+				return "" // a pointer of a program at a fixed address
+			}
 			return string(b[:i])
 		}
 		if (ch < 0x20 || ch > 0x7e) && ch != '\n' && ch != '\t' && ch != '\r' && ch != 0x1b {

@@ -77,10 +77,16 @@ type Ref struct {
 	Index    uint32 // of the instruction among those of the function, NOPs not counted
 	Kind     RefKind
 	FieldOff uint8 // of the displacement in the instruction, bytes
-	FieldLen uint8 // 1 or 4
+	FieldLen uint8 // 1, 4 or 8
 	InstLen  uint8
 	MemSize  uint8 // bytes read or written at Target, 0 when unknown
+	// Absolute: the field holds the address itself, as in programs at a fixed
+	// address; FieldLen is 4 or 8. Else it is relative to the instruction's end.
+	Absolute bool
 }
+
+// Indexed reports whether a register is added to the address, as in table(,%rax,8).
+func (r *Ref) Indexed() bool { return r.Absolute && r.Kind == RefMemory && r.MemSize == 0 }
 
 // A JumpTable is a table of 32-bit offsets from its own address to
 // instructions of the function.
@@ -328,6 +334,9 @@ func (m *Module) entered(parts []part, at func(Addr) int) []bool {
 		code := m.Bytes(p.Range)
 		for k := range p.ins {
 			c := &p.ins[k]
+			for _, o := range m.absolutesIn(p.Start+Addr(c.off), c.len) {
+				mark(m.absolute(p.Start + Addr(c.off) + Addr(o)))
+			}
 			switch {
 			case c.kind == uint8(x86.Call) || c.flags&insLEA != 0:
 				mark(p.target(code, c))

@@ -16,6 +16,17 @@ import (
 // library is a small shared library, compiled.
 func library(t testing.TB) []byte {
 	t.Helper()
+	return compiled(t, "-fPIC", "-shared", "-nostdlib", "-s")
+}
+
+// placed is the same as a program at a fixed address that keeps its relocations.
+func placed(t testing.TB) []byte {
+	t.Helper()
+	return compiled(t, "-fno-pie", "-no-pie", "-nostartfiles", "-Wl,-e,h", "-Wl,--emit-relocs", "-Wl,--defsym,g=h")
+}
+
+func compiled(t testing.TB, flags ...string) []byte {
+	t.Helper()
 	dir := t.TempDir()
 	src, out := filepath.Join(dir, "a.c"), filepath.Join(dir, "a.so")
 	const text = "int v = 3; const int t[] = {1, 2, 3, 4};\nint f(int i) { return t[i & 3] + v++; }\n" +
@@ -26,7 +37,7 @@ func library(t testing.TB) []byte {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Fatal("gcc is not installed: apt install gcc libc6-dev")
 	}
-	if b, err := exec.Command("gcc", "-O2", "-fPIC", "-shared", "-nostdlib", "-s", "-Wl,-z,noseparate-code", "-o", out, src).CombinedOutput(); err != nil {
+	if b, err := exec.Command("gcc", append(flags, "-O2", "-Wl,-z,noseparate-code", "-o", out, src)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, b)
 	}
 	data, err := os.ReadFile(out)
@@ -39,6 +50,7 @@ func library(t testing.TB) []byte {
 // FuzzNew: no file makes New panic, or use memory out of all proportion.
 func FuzzNew(f *testing.F) {
 	f.Add(library(f))
+	f.Add(placed(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := module.New(data, "fuzz")
 		if err != nil {
@@ -52,10 +64,17 @@ func FuzzNew(f *testing.F) {
 
 // TestHostile changes one header field at a time to what asks for too much.
 func TestHostile(t *testing.T) {
-	good := library(t)
-	if _, err := module.New(good, "good"); err != nil {
-		t.Fatal(err)
+	for _, good := range [][]byte{library(t), placed(t)} {
+		m, err := module.New(good, "good")
+		if err != nil || m.Uncertain() != "" {
+			t.Fatal(err, m.Uncertain())
+		}
+		hostile(t, good)
 	}
+}
+
+func hostile(t *testing.T, good []byte) {
+	t.Helper()
 	shoff := binary.LittleEndian.Uint64(good[40:])
 	n := int(binary.LittleEndian.Uint16(good[60:]))
 	phoff, pn := binary.LittleEndian.Uint64(good[32:]), int(binary.LittleEndian.Uint16(good[56:]))

@@ -74,11 +74,16 @@ type Module struct {
 	Funcs []*Func // sorted by entry
 	Gaps  []*Func // code outside any FDE, sorted
 
-	stubs   map[Addr]Addr // PLT stub -> GOT slot
-	relocAt map[Addr]int
-	anchors []anchor // every address outside code that something refers to, sorted
-	data    []byte
-	spans   []span // all ranges of functions and gaps, sorted
+	stubs map[Addr]Addr // PLT stub -> GOT slot
+	// Of a program at a fixed address: the fields of code that hold an address,
+	// with their bytes, and why they may not be all.
+	absolutes map[Addr]uint8
+	uncertain string
+	copied    []int // of Symbols, see CopiedAt
+	relocAt   map[Addr]int
+	anchors   []anchor // every address outside code that something refers to, sorted
+	data      []byte
+	spans     []span // all ranges of functions and gaps, sorted
 }
 
 type span struct {
@@ -105,15 +110,20 @@ func Open(path string) (*Module, error) {
 
 // New reads a build from the bytes of its file; name is its path, for people.
 // It keeps data.
-func New(data []byte, name string) (*Module, error) {
-	m, err := read(data, name)
+func New(data []byte, name string) (*Module, error) { return NewApart(data, name, nil) }
+
+// NewApart is New for a build whose relocations may be in a separate file of
+// debug information, which is asked for where they are needed: apart gives its
+// bytes, nil when there is none. The module has its path and identity then.
+func NewApart(data []byte, name string, apart func(*Module) []byte) (*Module, error) {
+	m, err := read(data, name, apart)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return m, nil
 }
 
-func read(data []byte, name string) (*Module, error) {
+func read(data []byte, name string, apart func(*Module) []byte) (*Module, error) {
 	f, err := ELF(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
@@ -136,6 +146,11 @@ func read(data []byte, name string) (*Module, error) {
 	}
 	if err := m.relocations(f); err != nil {
 		return nil, err
+	}
+	if m.Fixed() {
+		if err := m.fixedAddresses(f, apart); err != nil {
+			return nil, err
+		}
 	}
 	m.findStubs()
 	eh := m.Section(".eh_frame")

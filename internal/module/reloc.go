@@ -85,13 +85,17 @@ func (m *Module) relocations(f *elf.File) error {
 		return err
 	}
 	m.relr(b)
+	m.indexRelocs()
+	return nil
+}
+
+func (m *Module) indexRelocs() {
 	sort.Slice(m.Relocs, func(i, j int) bool { return m.Relocs[i].Addr < m.Relocs[j].Addr })
 	m.Relocs = slices.CompactFunc(m.Relocs, func(a, b Reloc) bool { return a.Addr == b.Addr && a.Type == b.Type })
 	m.relocAt = make(map[Addr]int, len(m.Relocs))
 	for i, r := range m.Relocs {
 		m.relocAt[r.Addr] = i
 	}
-	return nil
 }
 
 // relr decodes the packed relative relocations (gABI, Relative Relocation Table).

@@ -138,7 +138,7 @@ func (b *builder) newStub(f *module.Func, key string, slotAt module.Addr) target
 	at := b.annex.reserve(ReadExec, size, size, 0xcc)
 	copy(b.annex.bytes[ReadExec][at.off:], []byte{0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, 0, 0, 0, 0})
 	b.stubs[key] = at
-	b.puts = append(b.puts, put{annexAt{ReadExec, at.off + 6}, annexAt{ReadExec, at.off + 10}, slot})
+	b.puts = append(b.puts, put{at: annexAt{ReadExec, at.off + 6}, end: annexAt{ReadExec, at.off + 10}, to: slot})
 	return target{where: inAnnex, annex: at}
 }
 
@@ -217,13 +217,18 @@ func (b *builder) exceptions(f *module.Func, fde *cfi.FDE, s *module.Section, l 
 		if t.Value == 0 {
 			continue
 		}
-		const pcrel, sdata4 = 0x10, 0x0b
-		if t.Enc&0x7f != pcrel|sdata4 {
+		const pcrel, udata4, sdata4 = 0x10, 0x03, 0x0b
+		field := annexAt{ReadOnly, at.off + uint64(s.Start) + uint64(t.Off) - l.Start}
+		switch {
+		case t.Enc&0x7f == pcrel|sdata4:
+		case t.Enc == udata4 && b.New.Fixed():
+			b.puts = append(b.puts, put{at: field, to: b.pointerSlot(f.Name, t), absolute: 4})
+			continue
+		default:
 			b.refuse(diff.Undecodable, f.Name, "exception types are encoded as %#x", t.Enc)
 			return
 		}
-		field := annexAt{ReadOnly, at.off + uint64(s.Start) + uint64(t.Off) - l.Start}
-		b.puts = append(b.puts, put{field, field, b.pointerSlot(f.Name, t)})
+		b.puts = append(b.puts, put{at: field, end: field, to: b.pointerSlot(f.Name, t)})
 	}
 }
 
@@ -303,7 +308,7 @@ const headerLen, importLen, heldLen = 1024, 24, 64
 func (b *builder) held() int {
 	n := 0
 	for _, p := range b.puts {
-		if p.to.held {
+		if p.to.held || p.absolute != 0 {
 			n++
 		}
 	}
@@ -327,16 +332,9 @@ func (b *builder) fillLinks() {
 		f := Fixup{At: b.annex.address(l.at), Kind: AbsImport, Import: l.imp}
 		value := uint64(l.addend)
 		if l.imp < 0 {
-			f.Kind, f.Import, f.Target = AbsOverlay, 0, l.to.addr
-			switch l.to.where {
-			case inBaseline:
+			f.Kind, f.Import, f.Target = AbsOverlay, 0, b.address(l.to)
+			if l.to.where == inBaseline {
 				f.Kind = AbsBaseline
-			case inAnnex:
-				f.Target = b.annex.address(l.to.annex)
-			case inBlob:
-				f.Target = b.annex.address(b.blobAt(l.to.addr))
-			case inOverlay:
-				f.Target = b.at(l.to.addr)
 			}
 			value = uint64(f.Target)
 		}

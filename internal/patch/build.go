@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 
 	"hotpatch/internal/diff"
@@ -61,6 +62,8 @@ type builder struct {
 	fresh    map[module.Addr]annexAt // stretches of new variables, by start
 	copies   map[module.Range]annexAt
 	blobs    []blob
+	pointers map[module.Addr]target  // in blobs, by fixed address
+	indexed  map[module.Addr]bool    // see indexedBefore
 	tables   map[module.Addr]annexAt // of jumps and of labels
 	oldSlots map[string]module.Addr  // the baseline's slots and stubs, by SlotKey
 	oldStubs map[string]module.Addr
@@ -74,11 +77,13 @@ type movedCode struct {
 	to   module.Addr
 }
 
-// put is a 32-bit field, relative to end, that is to lead to the target.
-// Overlay addresses, or places in the annex.
+// put is a field that is to lead to the target: of 32 bits and relative to end,
+// or where absolute is not 0 an address of so many bytes. Overlay addresses, or
+// places in the annex.
 type put struct {
-	at, end annexAt
-	to      target
+	at, end  annexAt
+	to       target
+	absolute uint8
 }
 
 // target is where a field has to lead.
@@ -103,7 +108,7 @@ func newBuilder(r *diff.Result, tool string) *builder {
 	b := &builder{
 		Result: r, included: make(map[*module.Func]bool), islands: make(map[module.Addr]bool),
 		slots: make(map[string]annexAt), stubs: make(map[string]annexAt), fresh: make(map[module.Addr]annexAt),
-		copies: make(map[module.Range]annexAt), tables: make(map[module.Addr]annexAt),
+		copies: make(map[module.Range]annexAt), pointers: make(map[module.Addr]target), tables: make(map[module.Addr]annexAt),
 		oldSlots: make(map[string]module.Addr), oldStubs: make(map[string]module.Addr),
 		out: &Patch{
 			Module: r.New.Name, Baseline: r.Old.Identity, Fixed: r.New.Identity, Tool: tool, Pairs: r.DataPairs(), Remarks: r.Remarks,
@@ -195,6 +200,11 @@ func (b *builder) function(c diff.Change) {
 	for i := range f.Refs {
 		r := &f.Refs[i]
 		targets[i] = b.resolve(f, r)
+		if r.Absolute {
+			b.around(f, r, targets[i])
+			b.puts = append(b.puts, put{at: b.codeAt(r.At + module.Addr(r.FieldOff)), to: targets[i], absolute: r.FieldLen})
+			continue
+		}
 		b.branch(r.At, r.Target, r.FieldOff, r.FieldLen, r.InstLen, targets[i])
 	}
 	b.checkEnds(f, targets)
@@ -223,7 +233,7 @@ func (b *builder) acrossParts(f *module.Func) {
 			b.endsPart(f, last)
 		}
 		last = in
-		if in.Ref >= 0 || !in.Relative() {
+		if in.Ref >= 0 && !f.Refs[in.Ref].Absolute || !in.Relative() {
 			continue
 		}
 		t := module.Addr(in.Target(uint64(in.At)))
@@ -257,7 +267,7 @@ func (b *builder) jumpTable(f *module.Func, t module.JumpTable) {
 		if index == module.Nowhere {
 			to = b.resolveCode(f, to.addr, false)
 		}
-		b.puts = append(b.puts, put{at, table, to})
+		b.puts = append(b.puts, put{at: at, end: table, to: to})
 	}
 }
 
@@ -401,15 +411,12 @@ func (b *builder) link() {
 	}
 	b.fillIslands()
 	for _, p := range b.puts {
-		at, end, to := b.annex.address(p.at), b.annex.address(p.end), p.to.addr
-		switch p.to.where {
-		case inOverlay:
-			to = b.at(to)
-		case inAnnex:
-			to = b.annex.address(p.to.annex)
-		case inBlob:
-			to = b.annex.address(b.blobAt(to))
-		case inBaseline:
+		at, end, to := b.annex.address(p.at), b.annex.address(p.end), b.address(p.to)
+		if p.absolute != 0 {
+			b.putAddress(&p, at, to)
+			continue
+		}
+		if p.to.where == inBaseline {
 			b.out.Fixups = append(b.out.Fixups, Fixup{At: at, Kind: RelBaseline, Target: to})
 		}
 		if p.to.held {
@@ -424,6 +431,42 @@ func (b *builder) link() {
 		binary.LittleEndian.PutUint32(field, uint32(d))
 	}
 	slices.SortFunc(b.out.Fixups, func(x, y Fixup) int { return int(int64(x.At) - int64(y.At)) })
+}
+
+// address is the overlay address of a target, or the baseline image address of
+// one that lies there.
+func (b *builder) address(t target) module.Addr {
+	switch t.where {
+	case inOverlay:
+		return b.at(t.addr)
+	case inAnnex:
+		return b.annex.address(t.annex)
+	case inBlob:
+		return b.annex.address(b.blobAt(t.addr))
+	}
+	return t.addr
+}
+
+// putAddress writes a field that holds an address.
+func (b *builder) putAddress(p *put, at, to module.Addr) {
+	f := Fixup{At: at, Kind: NarrowOverlay, Target: to}
+	switch baseline := p.to.where == inBaseline; {
+	case p.absolute == 8 && baseline:
+		f.Kind = AbsBaseline
+	case p.absolute == 8:
+		f.Kind = AbsOverlay
+	case baseline:
+		f.Kind = NarrowBaseline
+	}
+	field := b.out.field(at, int(p.absolute))
+	if field == nil || p.absolute == 4 && to > math.MaxInt32 {
+		b.refuse(diff.UnsupportedModule, b.New.Name, "an address at %v needs more than 31 bits", at)
+		return
+	}
+	for i := range field {
+		field[i] = byte(to >> (8 * i))
+	}
+	b.out.Fixups = append(b.out.Fixups, f)
 }
 
 // field is the n bytes of the overlay at a, or nil.

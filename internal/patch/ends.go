@@ -63,8 +63,8 @@ func (b *builder) distance(p, t target) module.Addr {
 // and t not its end, or a text lies in between; p is no array, but belongs to a
 // class.
 func (b *builder) apart(p, t module.Addr, s *module.Section) bool {
-	if s.Write {
-		return s.Relro && diff.Class(b.New, p)
+	if s.Write || diff.Class(b.New, p) {
+		return !s.Write || s.Relro && diff.Class(b.New, p)
 	}
 	if text := b.New.Text(p); text != "" {
 		n := t - p - module.Addr(len(text))

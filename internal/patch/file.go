@@ -226,7 +226,7 @@ func (p *Patch) check() error {
 		end = s.Addr + module.Addr(len(s.Bytes))
 	}
 	for _, f := range p.Fixups {
-		if f.Kind > AbsImport || p.field(f.At, f.Size()) == nil || f.Kind == AbsImport && (f.Import < 0 || f.Import >= len(p.Imports)) {
+		if f.Kind > NarrowOverlay || p.field(f.At, f.Size()) == nil || f.Kind == AbsImport && (f.Import < 0 || f.Import >= len(p.Imports)) {
 			return fmt.Errorf("fixup at %v leads out of the overlay", f.At)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"hotpatch/internal/patch"
 )
 
-// smallLibraries are two builds of a library with C++ exceptions, a table of
-// callbacks, a switch and a variable, without any other library.
-func smallLibraries(t testing.TB) (old, fixed []byte) {
+// small are two builds with C++ exceptions, a table of callbacks, a switch and a
+// variable.
+func small(t testing.TB, flags ...string) (old, fixed []byte) {
 	t.Helper()
 	const text = `static int v = 3; static const int w[] = {1, 2, 3, 4}; extern int g(int);
 __attribute__((noinline)) static int f(int i) { return w[i & 3] + v++; }
@@ -27,7 +27,7 @@ int h(int i) { switch (i) { case 0: return g(1); case 1: return g(7) + 1; case 2
 		t.Fatal(err)
 	}
 	build := func(fix string) []byte {
-		if b, err := exec.Command("g++", "-O2", "-fPIC", "-shared", "-nostdlib", "-s", "-Wl,-z,noseparate-code", "-DFIX="+fix, "-o", out, src).CombinedOutput(); err != nil {
+		if b, err := exec.Command("g++", append(flags, "-O2", "-Wl,-z,noseparate-code", "-DFIX="+fix, "-o", out, src)...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, b)
 		}
 		b, err := os.ReadFile(out)
@@ -42,8 +42,13 @@ int h(int i) { switch (i) { case 0: return g(1); case 1: return g(7) + 1; case 2
 // FuzzBuild: two files of any content are compared and made a patch of, or
 // refused, without a panic and with bounded work; what is made can be read.
 func FuzzBuild(f *testing.F) {
-	old, fixed := smallLibraries(f)
-	f.Add(old, fixed)
+	for _, flags := range [][]string{
+		{"-fPIC", "-shared", "-nostdlib", "-s"},
+		{"-fno-pie", "-no-pie", "-nostartfiles", "-Wl,-e,_Z1hi", "-Wl,--emit-relocs", "-Wl,--defsym,_Z1gi=_Z1hi"},
+	} {
+		old, fixed := small(f, flags...)
+		f.Add(old, fixed)
+	}
 	f.Fuzz(func(t *testing.T, old, fixed []byte) {
 		o, err := module.New(old, "old")
 		if err != nil {

@@ -48,7 +48,7 @@ func (b *builder) withIslands(f *module.Func, r module.Range, to []module.Addr) 
 // its part: by its own field, or over an island.
 func (b *builder) branch(at, t module.Addr, fieldOff, fieldLen, n uint8, to target) {
 	if fieldLen == 4 {
-		b.puts = append(b.puts, put{b.codeAt(at + module.Addr(fieldOff)), b.codeEndOf(at, n), to})
+		b.puts = append(b.puts, put{at: b.codeAt(at + module.Addr(fieldOff)), end: b.codeEndOf(at, n), to: to})
 		return
 	}
 	from := b.at(at) + (t - at)
@@ -56,7 +56,7 @@ func (b *builder) branch(at, t module.Addr, fieldOff, fieldLen, n uint8, to targ
 		return
 	}
 	b.islands[from] = true
-	b.puts = append(b.puts, put{annexAt{inCode, uint64(from) + 1}, annexAt{inCode, uint64(from) + islandLen}, to})
+	b.puts = append(b.puts, put{at: annexAt{inCode, uint64(from) + 1}, end: annexAt{inCode, uint64(from) + islandLen}, to: to})
 }
 
 // fillIslands writes what the islands begin with.

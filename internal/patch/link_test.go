@@ -52,10 +52,14 @@ func buildVariant(t *testing.T, o, n buildtest.Build, v buildtest.Variant) {
 				if string(verdict) != v.Want[0] {
 					t.Fatalf("verdict %s, want %v: %v", verdict, v.Want, reasons)
 				}
-				for _, code := range v.Want[1:] {
+				only := slices.Contains(v.Want, "only") // these reasons and no other
+				for _, code := range slices.DeleteFunc(slices.Clone(v.Want[1:]), func(s string) bool { return s == "only" }) {
 					if verdict == diff.Refused && !slices.ContainsFunc(reasons, func(r diff.Reason) bool { return string(r.Code) == code }) {
 						t.Errorf("refused for %v, not for %s", reasons, code)
 					}
+				}
+				if i := slices.IndexFunc(reasons, func(r diff.Reason) bool { return !slices.Contains(v.Want, string(r.Code)) }); i >= 0 && only {
+					t.Errorf("refused for %v, too", reasons[i])
 				}
 				return
 			}

@@ -81,10 +81,15 @@ const (
 	// AbsImport: an unsigned 64-bit field, which holds a distance behind the
 	// symbol; add the run-time address of Imports[Fixup.Import].
 	AbsImport
+	// NarrowBaseline and NarrowOverlay: AbsBaseline and AbsOverlay in an
+	// unsigned 32-bit field, as in a program at a fixed address, whose B is 0.
+	// The address must lie below 2 GiB, so that it may be read with a sign.
+	NarrowBaseline
+	NarrowOverlay
 )
 
 func (k FixupKind) String() string {
-	return [...]string{"relative-to-baseline", "held-address", "address-in-baseline", "address-in-overlay", "import"}[min(k, AbsImport)]
+	return [...]string{"relative-to-baseline", "held-address", "address-in-baseline", "address-in-overlay", "import", "narrow-address-in-baseline", "narrow-address-in-overlay"}[min(k, NarrowOverlay)]
 }
 
 // A Fixup is one field of a piece that depends on where things lie in the
@@ -93,15 +98,16 @@ type Fixup struct {
 	At     module.Addr // first byte of the field, overlay address
 	Kind   FixupKind
 	Import int         // index into Patch.Imports, for AbsImport
-	Target module.Addr // what it leads to: baseline image address (RelBaseline, AbsBaseline), overlay address (RelOverlay, AbsOverlay)
+	Target module.Addr // what it leads to: image address of the baseline, or overlay address
 }
 
 // Size is the number of bytes of the field.
 func (f *Fixup) Size() int {
-	if f.Kind == RelBaseline || f.Kind == RelOverlay {
-		return 4
+	switch f.Kind {
+	case AbsBaseline, AbsOverlay, AbsImport:
+		return 8
 	}
-	return 8
+	return 4
 }
 
 // An Import is a symbol that the fixed code needs and the baseline never

@@ -60,7 +60,13 @@ func (b *builder) resolveCode(f *module.Func, t module.Addr, address bool) targe
 			return b.resolveIndirect(f, local)
 		}
 		if old, ok := b.oldStubs[k]; ok {
+			if address && !b.Old.Canonical(old) {
+				return b.refuse(diff.UnresolvedImport, f.Name, "takes the address of %s, which in the baseline other modules know by another", k)
+			}
 			return target{where: inBaseline, addr: old}
+		}
+		if address {
+			return b.refuse(diff.UnresolvedImport, f.Name, "takes the address of %s, which the baseline does not import", k)
 		}
 		return b.newStub(f, k, slot)
 	}
@@ -189,7 +195,7 @@ func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 		for align < uint64(size) && align < 64 {
 			align *= 2
 		}
-		return target{where: inAnnex, annex: b.constCopy(t, uint64(size), align)}
+		return target{where: inAnnex, annex: b.constCopy(name, t, uint64(size), align)}
 	}
 	b.out.DataEscapes = true
 	if b.New.OnlyText(t) {
@@ -198,24 +204,31 @@ func (b *builder) resolveConst(name string, t module.Addr, size uint8) target {
 			return target{where: inBaseline, addr: o}
 		}
 		align := min(32, uint64(t&-t))
-		return target{where: inAnnex, annex: b.constCopy(t, n, max(align, 1))}
+		return target{where: inAnnex, annex: b.constCopy(name, t, n, max(align, 1))}
 	}
 	r := module.Range{Start: t, End: b.New.ObjectEnd(t)}
 	if len(diff.Offsets(b.New, r)) > 1 {
 		return b.refuse(diff.ConstantData, name, "the table at %v seems to hold offsets to texts or functions", t)
 	}
-	b.blobs = append(b.blobs, blob{from: r})
+	b.addBlob(name, r)
 	return target{where: inBlob, addr: t}
 }
 
 // constCopy puts a copy of n bytes of read-only data into the annex.
-func (b *builder) constCopy(t module.Addr, n, align uint64) annexAt {
+func (b *builder) constCopy(name string, t module.Addr, n, align uint64) annexAt {
 	r := module.Range{Start: t, End: t + module.Addr(n)}
 	at, ok := b.copies[r]
 	if !ok {
 		at = b.annex.reserve(ReadOnly, n, align, 0)
 		copy(b.annex.bytes[ReadOnly][at.off:], b.New.Bytes(r))
 		b.copies[r] = at
+		for _, rel := range b.New.RelocsIn(r) {
+			if rel.Addr+rel.Size() > r.End {
+				b.refuse(diff.ConstantData, name, "reads a part of the pointer at %v", rel.Addr)
+				break
+			}
+			b.fill(annexAt{ReadOnly, at.off + uint64(rel.Addr-r.Start)}, rel, name)
+		}
 	}
 	return at
 }

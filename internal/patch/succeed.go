@@ -94,7 +94,7 @@ func (s *Succession) variables(prev, next *Patch, r *diff.Result) error {
 	}
 	held := make(map[module.Addr]bool)
 	for _, f := range next.Fixups {
-		if held[f.Target] || f.Kind != RelOverlay && f.Kind != AbsOverlay {
+		if held[f.Target] || f.Kind != RelOverlay && f.Kind != AbsOverlay && f.Kind != NarrowOverlay {
 			continue
 		}
 		for _, v := range next.Variables {

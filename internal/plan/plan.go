@@ -44,7 +44,7 @@ func pair(oldData, newData []byte, oldPath, newPath, tool string, places debugin
 		data []byte
 		path string
 	}{{oldData, oldPath}, {newData, newPath}} {
-		m, err := module.New(f.data, f.path)
+		m, err := module.NewApart(f.data, f.path, func(m *module.Module) []byte { return places.Apart(context.Background(), m) })
 		if errors.Is(err, module.ErrUnsupported) {
 			return refused(f.path, diff.Reason{Code: diff.UnsupportedModule, Name: f.path, Detail: err.Error()}), nil
 		}

@@ -8,7 +8,7 @@ var cxxCases = []testCase{
 	{name: "exceptions-lto", source: "throw.cc", forms: []form{program}, flags: []string{"-flto"}, changed: exceptionsChanged, asks: exceptionAsks},
 	{name: "templates", source: "templates.cc", forms: []form{program, loaded}, changed: "_ZNK4ListI3TagILi11EEE4sizeEv", asks: []ask{{cmd: "ask 2", old: "9765", fixed: "22833"}}},
 	{
-		name: "new-class", source: "newclass.cc", flags: []string{"-rdynamic"}, changed: "answer check inside make number",
+		name: "new-class", source: "newclass.cc", forms: shared, flags: []string{"-rdynamic"}, changed: "answer check inside make number",
 		added: "_ZN12_GLOBAL__N_16HiddenD0Ev _ZN12_GLOBAL__N_16HiddenD1Ev _ZN6CircleD0Ev _ZN6CircleD1Ev " +
 			"_ZN7RefusedD0Ev _ZN7RefusedD1Ev _ZNK12_GLOBAL__N_16Hidden4whatEv _ZNK6Circle4areaEv _ZNK6Circle4nameEv " +
 			"_ZNK6Circle6numberEv _ZThn8_N6CircleD0Ev _ZThn8_N6CircleD1Ev _ZThn8_NK6Circle6numberEv",

@@ -33,6 +33,9 @@ import (
 // symbolExt is what the name of a build with symbols ends in.
 const symbolExt = ".sym"
 
+// keepRelocations has the linker keep them.
+const keepRelocations = "-Wl,--emit-relocs"
+
 // patience is how long a target may take to answer.
 const patience = 40 * time.Second
 
@@ -44,9 +47,13 @@ const (
 	linked  form = "linked" // a library named in the program's DT_NEEDED
 	loaded  form = "loaded" // a library that the program loads with dlopen
 	static  form = "static" // a static-pie program
+	placed  form = "placed" // a program at a fixed address that keeps its relocations
 )
 
-var everywhere = []form{program, linked, loaded}
+var (
+	everywhere = []form{program, linked, loaded, placed}
+	shared     = []form{program, linked, loaded} // position-independent
+)
 
 // compilers bounds how many compilers run at once.
 var compilers = make(chan struct{}, runtime.NumCPU())
@@ -72,7 +79,11 @@ func compile(t *testing.T, out string, flags ...string) string {
 		"-O2", "-fstack-protector-strong", "-Wformat", "-Werror=format-security", "-D_FORTIFY_SOURCE=2",
 		"-D_GNU_SOURCE", "-pthread", "-w", "-Wl,-z,relro", "-Wl,--build-id=sha1", "-o", out + symbolExt,
 	}
-	for _, c := range [][]string{append([]string{cc}, append(args, flags...)...), {"strip", "-o", out, out + symbolExt}} {
+	strip := []string{"strip", "-o", out, out + symbolExt}
+	if slices.Contains(flags, keepRelocations) {
+		strip = append(strip, "--strip-unneeded")
+	}
+	for _, c := range [][]string{append([]string{cc}, append(args, flags...)...), strip} {
 		if b, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("run %s: %v\n%s", strings.Join(c, " "), err, b)
 		}
@@ -94,6 +105,8 @@ func build(t *testing.T, source string, f form, flags ...string) module {
 	switch f {
 	case program:
 		flags = append([]string{"testdata/" + source, "-fPIE", "-pie"}, flags...)
+	case placed:
+		flags = append([]string{"testdata/" + source, "-fno-pie", "-no-pie", keepRelocations}, flags...)
 	case static:
 		flags = append([]string{"testdata/" + source, "-static-pie", "-fPIE"}, flags...)
 	default:

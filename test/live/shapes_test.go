@@ -29,8 +29,9 @@ var shapeCases = []testCase{
 			{cmd: "even 8", old: "6", fixed: "60"},
 		},
 	},
-	{name: "pointer-tables", source: "relro.c", changed: "choose half times", has: ".data.rel.ro", asks: tableAsks},
-	{name: "pointer-tables-relr", source: "relro.c", flags: []string{"-Wl,-z,pack-relative-relocs"}, changed: "choose half times", has: ".relr.dyn", asks: tableAsks},
+	{name: "pointer-tables", source: "relro.c", forms: shared, changed: "choose half times", has: ".data.rel.ro", asks: tableAsks},
+	{name: "pointer-tables-placed", source: "relro.c", forms: []form{placed}, changed: "choose half times", asks: tableAsks},
+	{name: "pointer-tables-relr", source: "relro.c", forms: shared, flags: []string{"-Wl,-z,pack-relative-relocs"}, changed: "choose half times", has: ".relr.dyn", asks: tableAsks},
 	{name: "pointer-tables-lld", source: "relro.c", forms: []form{linked}, flags: []string{"-fuse-ld=lld"}, changed: "choose half times", asks: tableAsks},
 	{name: "pointer-tables-clang", source: "relro.c", forms: []form{program}, flags: []string{"-DCLANG"}, changed: "choose half times", asks: tableAsks},
 	{name: "pointer-table-changed", source: "relro.c", forms: []form{program}, flags: []string{"-DSWAP"}, denied: diff.ConstantData},
@@ -61,6 +62,8 @@ var shapeCases = []testCase{
 	{name: "tiny", source: "tiny.c", forms: []form{program, loaded}, changed: "nothing three", asks: []ask{{cmd: "ask", old: "5 1", fixed: "15 7"}}},
 	{name: "tiny-no-padding", source: "tiny.c", forms: []form{program}, flags: []string{"-falign-functions=1"}, denied: diff.NoEntryRoom},
 	{name: "new-callback", source: "callback.c", forms: []form{program, loaded}, changed: "sort", asks: []ask{{cmd: "ask", old: "312 1", fixed: "321 1"}}},
+	// Nothing tells the addresses in it from numbers.
+	{name: "fixed-address", source: "args.c", forms: []form{program}, flags: []string{"-fno-pie", "-no-pie"}, denied: diff.NotPositionIndependent},
 	{name: "new-thread-local", source: "tlsnew.c", forms: []form{program}, denied: diff.TLSLayout},
 }
 
