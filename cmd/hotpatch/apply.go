@@ -25,6 +25,7 @@ type applyFlags struct {
 	dryRun   bool
 	level    string
 	deadline time.Duration
+	budget   time.Duration
 	retire   bool
 	seal     bool
 }
@@ -56,6 +57,7 @@ patched; then it says why.`,
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and change nothing")
 	cmd.Flags().StringVar(&f.level, "level", string(engine.Auto), "consistency: strict, entry, or auto (strict until the deadline, then entry where it is safe)")
 	cmd.Flags().DurationVar(&f.deadline, "deadline", 10*time.Second, "how long to wait for threads that are inside changed functions")
+	cmd.Flags().DurationVar(&f.budget, "budget", engine.DefaultBudget, "how long all threads may be held in one try; what takes longer is let go and tried again")
 	cmd.Flags().BoolVar(&f.retire, "retire", false, "overwrite the replaced code with int3, where the level strict was reached and every stack could be unwound")
 	cmd.Flags().BoolVar(&f.seal, "seal", false, "seal the new code with mseal (Linux 6.10): it then stays mapped until the process ends, also after a rollback")
 	return cmd
@@ -69,8 +71,8 @@ type job struct {
 }
 
 func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFlags) error {
-	if f.deadline <= 0 {
-		return fmt.Errorf("--deadline %v: it must be longer than 0", f.deadline)
+	if err := positive(f.deadline, f.budget); err != nil {
+		return err
 	}
 	level := engine.Level(f.level)
 	if !slices.Contains([]engine.Level{engine.Strict, engine.Entry, engine.Auto}, level) {
@@ -99,7 +101,7 @@ func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFla
 			out = append(out, processReport{PID: j.proc.PID, Start: j.proc.Start, Program: program(j.proc), State: "patchable", Modules: j.modules})
 		}
 	} else {
-		results, err := a.applyJobs(ctx, jobs, engine.Options{Level: level, Deadline: f.deadline, Store: a.store, Retire: f.retire, Seal: f.seal}, p)
+		results, err := a.applyJobs(ctx, jobs, engine.Options{Level: level, Deadline: f.deadline, Budget: f.budget, Store: a.store, Retire: f.retire, Seal: f.seal}, p)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 
 func newRollback(a *app) *cobra.Command {
 	var pids []int
-	var deadline time.Duration
+	var deadline, budget time.Duration
 	var baseline bool
 	cmd := &cobra.Command{
 		Use:   "rollback [PATCH-ID]",
@@ -40,18 +40,19 @@ byte what it was before. Sessions and state live on.`,
 			if baseline {
 				op = engine.OpRemove
 			}
-			return a.rollback(cmd.Context(), cmd.OutOrStdout(), op, pids, id, deadline)
+			return a.rollback(cmd.Context(), cmd.OutOrStdout(), op, pids, id, engine.Options{Deadline: deadline, Budget: budget, Store: a.store})
 		},
 	}
 	cmd.Flags().IntSliceVar(&pids, "pid", nil, "only these processes")
 	cmd.Flags().BoolVar(&baseline, "baseline", false, "take out all patches of a module, not only the last")
 	cmd.Flags().DurationVar(&deadline, "deadline", 10*time.Second, "how long to wait for threads that are inside new code")
+	cmd.Flags().DurationVar(&budget, "budget", engine.DefaultBudget, "how long all threads may be held in one try; what takes longer is let go and tried again")
 	return cmd
 }
 
-func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []int, id string, deadline time.Duration) error {
-	if deadline <= 0 {
-		return fmt.Errorf("--deadline %v: it must be longer than 0", deadline)
+func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []int, id string, o engine.Options) error {
+	if err := positive(o.Deadline, o.Budget); err != nil {
+		return err
 	}
 	p := newProgress(a)
 	defer p.done()
@@ -64,7 +65,7 @@ func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []in
 	if err != nil {
 		return err
 	}
-	req := engine.Request{Op: op, Options: engine.Options{Deadline: deadline, Store: a.store}}
+	req := engine.Request{Op: op, Options: o}
 	known := id == ""
 	for i := range targets {
 		if id != "" {
@@ -116,4 +117,15 @@ func (a *app) rollback(ctx context.Context, w io.Writer, op engine.Op, pids []in
 		return nil
 	}
 	return a.finish(w, "rollback", out)
+}
+
+// positive refuses times of a transaction that leave none.
+func positive(deadline, budget time.Duration) error {
+	switch {
+	case deadline <= 0:
+		return fmt.Errorf("--deadline %v: it must be longer than 0", deadline)
+	case budget <= 0:
+		return fmt.Errorf("--budget %v: it must be longer than 0", budget)
+	}
+	return nil
 }

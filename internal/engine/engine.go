@@ -25,11 +25,15 @@ const (
 	Auto   Level = "auto"   // strict until the deadline, then entry if the patch allows it
 )
 
+// DefaultBudget is how long all threads of a process are held at most, unless
+// another time is asked for.
+const DefaultBudget = 10 * time.Millisecond
+
 // Options are the limits of a transaction. Zero values mean the defaults.
 type Options struct {
 	Level    Level         `json:"level,omitempty"`    // default Auto
 	Deadline time.Duration `json:"deadline,omitempty"` // for all tries; default 10 s
-	Budget   time.Duration `json:"budget,omitempty"`   // of one stop; default 10 ms
+	Budget   time.Duration `json:"budget,omitempty"`   // of one stop; default DefaultBudget
 	MaxStops int           `json:"max_stops,omitempty"`
 	Store    string        `json:"store,omitempty"`  // default DefaultStore
 	Retire   bool          `json:"retire,omitempty"` // overwrite replaced code where nothing can be in it
@@ -39,7 +43,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.Level = cmp.Or(o.Level, Auto)
 	o.Deadline = cmp.Or(o.Deadline, 10*time.Second)
-	o.Budget = cmp.Or(o.Budget, 10*time.Millisecond)
+	o.Budget = cmp.Or(o.Budget, DefaultBudget)
 	o.MaxStops = cmp.Or(o.MaxStops, 1000)
 	o.Store = cmp.Or(o.Store, DefaultStore)
 	return o

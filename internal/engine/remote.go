@@ -134,8 +134,11 @@ func (t *txn) send(c *remoteCall) (made bool, err error) {
 			return false, nil
 		case err == nil && !underway && c.nr == unix.SYS_MUNMAP:
 			return true, nil // the program may have mapped something there since
-		case err == nil && !underway:
-			return false, nil
+		case err == nil && !underway: // it may have come to it since the maps were read
+			if maps, err = t.p.Maps(); err != nil {
+				return false, err
+			}
+			return c.done(maps), nil
 		case time.Now().After(end):
 			return false, &Reason{Code: ThreadBusy, Tid: e.Tid, Thread: process.NameOf(e.Tid), Detail: c.what + ": it does not come to it"}
 		}
