@@ -1,6 +1,7 @@
 package deb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -67,14 +68,8 @@ func ParseControl(text string) (*Control, error) {
 }
 
 // SplitSource reads the Source field "name (version)" of a package: what it
-// leaves out is the package's own name and version.
+// leaves out, or leaves empty, is the package's own name and version.
 func SplitSource(field, pkg, version string) (source, sourceVersion string) {
-	if field == "" {
-		return pkg, version
-	}
-	name, rest, ok := strings.Cut(field, " (")
-	if !ok {
-		return field, version
-	}
-	return name, strings.TrimSuffix(rest, ")")
+	name, rest, _ := strings.Cut(field, " (")
+	return cmp.Or(name, pkg), cmp.Or(strings.TrimSuffix(rest, ")"), version)
 }
