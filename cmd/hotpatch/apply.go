@@ -280,8 +280,8 @@ func stateName(s engine.State) string {
 func resultReport(res engine.Result, proc *host.Proc, mods []moduleReport, state string) processReport {
 	r := processReport{
 		PID: res.Pid, Start: res.Start, State: state, Modules: mods, Level: string(res.Level), PauseUS: res.Pause, CheckUS: res.Check, Left: res.Left,
-		BorrowUS: res.Prepare, Stops: res.Tries, Verified: res.Verified, Unwind: res.Unwind, Reasons: engineReasons(res.Reasons),
-		Retired: res.Retired, Sealed: res.Sealed,
+		BorrowUS: res.Prepare, Stops: res.Tries, Verified: res.Verified, Unwind: res.Unwind, Reasons: engineReasons(res.Pid, res.Reasons),
+		Retired: res.Retired, Sealed: res.Sealed, Sharing: others(res.Pid, res.Sharing),
 	}
 	for _, id := range res.Restored {
 		r.Restored = append(r.Restored, string(id))
@@ -329,6 +329,9 @@ func printResults(w io.Writer, ps []processReport) {
 		}
 		if p.Verified && p.State != "verified" {
 			parts = append(parts, "verified")
+		}
+		if len(p.Sharing) > 0 {
+			parts = append(parts, "one memory with "+strings.Trim(fmt.Sprint(p.Sharing), "[]"))
 		}
 		if len(parts) > 0 {
 			fmt.Fprintf(w, " (%s)", strings.Join(parts, ", "))

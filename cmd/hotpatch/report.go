@@ -13,6 +13,7 @@ import (
 	"hotpatch/internal/engine"
 	"hotpatch/internal/host"
 	"hotpatch/internal/plan"
+	"hotpatch/internal/process"
 )
 
 // schema is the version of the JSON that every command prints; docs/json.md
@@ -34,6 +35,7 @@ type processReport struct {
 	Start    uint64         `json:"start,omitempty"` // clock ticks since boot
 	Program  string         `json:"program,omitempty"`
 	State    string         `json:"state"`
+	Sharing  []int          `json:"sharing,omitempty"` // the other processes with the same memory
 	Modules  []moduleReport `json:"modules,omitempty"`
 	Level    string         `json:"level,omitempty"`
 	PauseUS  int64          `json:"pause_us,omitempty"`
@@ -125,6 +127,7 @@ type reason struct {
 	Code     string   `json:"code"`
 	Name     string   `json:"name,omitempty"` // function, object, section or module
 	Detail   string   `json:"detail,omitempty"`
+	PID      int      `json:"pid,omitempty"` // of the thread, when it is of another process
 	Tid      int      `json:"tid,omitempty"`
 	Thread   string   `json:"thread,omitempty"`
 	Function string   `json:"function,omitempty"`
@@ -146,7 +149,11 @@ func (r reason) String() string {
 		}
 	}
 	if r.Thread != "" && r.Function != "" {
-		fmt.Fprintf(&b, " (thread %d %q in %s)", r.Tid, r.Thread, r.Function)
+		of := ""
+		if r.PID != 0 {
+			of = fmt.Sprintf(" of process %d", r.PID)
+		}
+		fmt.Fprintf(&b, " (thread %d %q%s in %s)", r.Tid, r.Thread, of, r.Function)
 	}
 	return b.String()
 }
@@ -159,13 +166,29 @@ func diffReasons(rs []diff.Reason) []reason {
 	return out
 }
 
-func engineReasons(rs []engine.Reason) []reason {
+// engineReasons are the reasons of a process.
+func engineReasons(pid int, rs []engine.Reason) []reason {
 	var out []reason
 	for _, r := range rs {
+		if r.Pid == pid {
+			r.Pid = 0
+		}
 		out = append(out, reason{
+			PID:  r.Pid,
 			Code: string(r.Code), Name: r.Module, Detail: r.Detail,
 			Tid: r.Tid, Thread: r.Thread, Function: r.Function, Stack: r.Stack,
 		})
+	}
+	return out
+}
+
+// others are the pids of those that share memory with a process.
+func others(pid int, sharing []process.ID) []int {
+	var out []int
+	for _, id := range sharing {
+		if id.Pid != pid {
+			out = append(out, id.Pid)
+		}
 	}
 	return out
 }

@@ -122,6 +122,9 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	if err != nil {
 		pr.Reasons = append(pr.Reasons, reason{Code: "unknown", Detail: err.Error()})
 	}
+	if rec != nil {
+		pr.Sharing = others(proc.PID, rec.Sharing)
+	}
 	worst := "current"
 	for i := range proc.Modules {
 		m := &proc.Modules[i]
@@ -136,7 +139,7 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	}
 	pr.State = worst
 	if blockers := e.Store().Blockers(process.ID{Pid: proc.PID, Start: proc.Start}); len(blockers) > 0 && worst == "outdated" {
-		pr.State, pr.Reasons = "blocked", append(pr.Reasons, engineReasons(blockers)...)
+		pr.State, pr.Reasons = "blocked", append(pr.Reasons, engineReasons(proc.PID, blockers)...)
 	}
 	return pr, len(pr.Modules) > 0
 }

@@ -27,12 +27,13 @@ func (s *Store) Blockers(id process.ID) []Reason {
 // note keeps who was in the way, for whoever asks how things stand, until an
 // attempt ends otherwise. It is for people only: losing it does no harm.
 func (s *Store) note(res *Result) {
-	if res.State != Blocked {
-		_ = unix.Unlink(s.blockedPath(res.ID))
-		return
-	}
-	if b, err := json.Marshal(res.Reasons); err == nil {
-		_ = s.write(s.blockedPath(res.ID), b)
+	b, err := json.Marshal(res.Reasons)
+	for _, id := range append([]process.ID{res.ID}, res.Sharing...) {
+		if res.State != Blocked {
+			_ = unix.Unlink(s.blockedPath(id))
+		} else if err == nil {
+			_ = s.write(s.blockedPath(id), b)
+		}
 	}
 }
 

@@ -303,7 +303,7 @@ func (c *changer) blockers() error {
 	const most = 32
 	for _, h := range c.hits[:min(most, len(c.hits))] {
 		a := c.areas[h.Range]
-		r := Reason{Code: ThreadInside, Pid: c.p.Pid, Tid: h.Tid, Thread: process.NameOf(h.Tid), Function: a.name, Module: a.module}
+		r := Reason{Code: ThreadInside, Pid: c.p.OwnerOf(h.Tid), Tid: h.Tid, Thread: process.NameOf(h.Tid), Function: a.name, Module: a.module}
 		if !h.Sure {
 			r.Code, r.Detail = MaybeInside, "its stack cannot be unwound; "+h.PC.String()+" is on it"
 		}

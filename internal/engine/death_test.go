@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +125,62 @@ func TestEngineDies(t *testing.T) {
 			g.want("v", newSum)
 			wantState(t, e.Verify(g.pid()), Verified)
 		})
+	}
+}
+
+// TestWorkerShared: of processes that share memory, each of which is asked for,
+// one is served, and all have its result.
+func TestWorkerShared(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	_, p2 := pairTo(t, "server.c", 2)
+	f1, f2 := savePatch(t, p), savePatch(t, p2)
+	t.Setenv("ENGINE_WORKER", "1")
+	c := Client{Args: []string{"/proc/self/exe"}}
+	var gs []*target
+	req := Request{Options: Options{Store: filepath.Join(t.TempDir(), "store")}}
+	for range few {
+		g := run(t, prog, "1", "beside")
+		gs = append(gs, g)
+		peer, _ := strconv.Atoi(g.ask("c"))
+		req.Pids = append(req.Pids, Target{Pid: g.pid()}, Target{Pid: peer})
+	}
+	for _, n := range []int{2, 2 * few} { // one after the other, and at once
+		for _, s := range []struct {
+			op   Op
+			file string
+			want State
+			sum  string
+		}{
+			{OpApply, f1, Patched, newSum},
+			{OpApply, f2, Patched, "24500"},
+			{OpVerify, "", Verified, "24500"},
+			{OpRevert, "", Removed, newSum},
+			{OpRevert, "", Removed, oldSum},
+		} {
+			part, ends := req, map[int]int{}
+			part.Op, part.Pids = s.op, slices.Clone(req.Pids[:n])
+			for i := range part.Pids {
+				part.Pids[i].Patches = strings.Fields(s.file)
+			}
+			rs, err := c.Do(context.Background(), part, func(e Event) {
+				if e.Result != nil {
+					ends[e.Pid]++
+				}
+			})
+			if err != nil || len(rs) != n {
+				t.Fatalf("%s: %d results, %v", s.op, len(rs), err)
+			}
+			for i, r := range rs {
+				wantState(t, r, s.want)
+				if r.Pid != part.Pids[i].Pid || len(r.Sharing) != 2 || ends[r.Pid] != 1 {
+					t.Errorf("%s: result %d is of process %d, shared by %v, and told %d times", s.op, i, r.Pid, r.Sharing, ends[r.Pid])
+				}
+			}
+			for _, g := range gs[:n/2] {
+				g.want("v", s.sum)
+				g.want("b", s.sum)
+			}
+		}
 	}
 }
 

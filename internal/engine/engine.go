@@ -96,7 +96,7 @@ const (
 	ThreadBusy    Code = "thread-busy"     // does not stop
 	NoThread      Code = "no-thread"       // none can make system calls for us
 	NoUnwind      Code = "no-unwinding"    // exceptions would end in new code
-	SharedMemory  Code = "shared-memory"   // with another process, whose threads are not looked at
+	SharedMemory  Code = "shared-memory"   // with another process, which cannot be held
 	MainEnded     Code = "main-thread-ended"
 	TooLarge      Code = "too-large" // more modules, mappings or tables than are looked at
 	Locked        Code = "locked"    // another transaction on this process is under way
@@ -123,11 +123,14 @@ func (r *Reason) Error() string {
 // Result is what became of one process.
 type Result struct {
 	process.ID
-	Program   string     `json:"program,omitempty"` // its path
-	State     State      `json:"state"`
-	Patches   []patch.ID `json:"patches,omitempty"`
-	Functions int        `json:"functions,omitempty"` // steered
-	Level     Level      `json:"level,omitempty"`     // that was reached
+	// Sharing are all processes with the same memory, where there are others:
+	// the result is that of each.
+	Sharing   []process.ID `json:"sharing,omitempty"`
+	Program   string       `json:"program,omitempty"` // its path
+	State     State        `json:"state"`
+	Patches   []patch.ID   `json:"patches,omitempty"`
+	Functions int          `json:"functions,omitempty"` // steered
+	Level     Level        `json:"level,omitempty"`     // that was reached
 	// Pause is from before the first interrupt to after the last resume of
 	// the stop that changed the entries, microseconds; Prepare the longest
 	// time that one thread was borrowed before. Check is the part of Pause in
@@ -166,11 +169,11 @@ func (r *Result) fail(err error) {
 	case errors.Is(err, process.ErrTooLarge):
 		reason = &Reason{Code: TooLarge, Detail: err.Error()}
 	case errors.As(err, &shared):
-		reason = &Reason{Code: SharedMemory, Detail: err.Error()}
+		reason = &Reason{Code: SharedMemory, Pid: shared.Other, Detail: err.Error()}
 	case errors.As(err, &traced):
-		reason = &Reason{Code: TracedAlready, Detail: err.Error()} // the tracer is no thread of the process
+		reason = &Reason{Code: TracedAlready, Pid: traced.Pid, Detail: err.Error()} // the tracer is no thread of the process
 	case errors.As(err, &busy):
-		reason = &Reason{Code: ThreadBusy, Tid: busy.Tid, Thread: busy.Name, Detail: err.Error()}
+		reason = &Reason{Code: ThreadBusy, Pid: busy.Pid, Tid: busy.Tid, Thread: busy.Name, Detail: err.Error()}
 	default:
 		reason = &Reason{Code: Internal, Detail: err.Error()}
 	}
@@ -186,7 +189,7 @@ func (r *Result) fail(err error) {
 		r.State = Refused
 	}
 	one := *reason
-	one.Pid = r.Pid
+	one.Pid = cmp.Or(one.Pid, r.Pid)
 	r.Reasons = append(r.Reasons, one)
 }
 

@@ -73,6 +73,8 @@ func TestKilled(t *testing.T) {
 		then  string   // the answer afterwards
 	}{
 		{"apply", OpApply, f1, []string{oldSum}, sum1},
+		{"apply to shared memory", OpApply, f1, []string{oldSum}, sum1},
+		{"remove from shared memory", OpRemove, "", []string{sum1}, oldSum},
 		{"apply and retire", OpApply, f1, []string{oldSum}, sum1},
 		{"remove what is retired", OpRemove, "", []string{sum1}, oldSum},
 		{"remove", OpRemove, "", []string{sum1}, oldSum},
@@ -82,6 +84,18 @@ func TestKilled(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			g := run(t, prog, "2")
+			answer := func() string { return g.ask("v") }
+			pid := g.pid() // by which it is looked at afterwards
+			if strings.Contains(c.name, "shared") {
+				g = run(t, prog, "2", "beside")
+				pid, _ = strconv.Atoi(g.ask("c"))
+				answer = func() string {
+					t.Helper()
+					v := g.ask("v")
+					g.want("b", v)
+					return v
+				}
+			}
 			e := engine(t, Options{Retire: strings.Contains(c.name, "retire")})
 			before := textOf(t, g)
 			sums := map[string]patch.ID{oldSum: "", sum1: p1.ID, sum2: p2.ID}
@@ -96,7 +110,7 @@ func TestKilled(t *testing.T) {
 					}
 				}
 				_, alive := killedAt(t, kill, n, Request{Op: c.op, Options: e.opts, Pids: []Target{{Pid: g.pid(), Patches: strings.Fields(c.file)}}})
-				now := g.ask("v")
+				now := answer()
 				was := c.begin[len(c.begin)-1]
 				if alive && now != c.then {
 					t.Fatalf("it answers %s", now)
@@ -105,8 +119,8 @@ func TestKilled(t *testing.T) {
 					between++ // in the midst of the stop: some functions are new, some old
 				}
 				// The run that finishes or undoes it may be killed, too.
-				killedAt(t, kill, 1+n%40, Request{Op: OpVerify, Options: e.opts, Pids: []Target{{Pid: g.pid()}}})
-				rec, err := e.Status(g.pid())
+				killedAt(t, kill, 1+n%40, Request{Op: OpVerify, Options: e.opts, Pids: []Target{{Pid: pid}}})
+				rec, err := e.Status(pid)
 				if err != nil {
 					t.Fatalf("killed at call %d: status: %v", n, err)
 				}
@@ -115,16 +129,18 @@ func TestKilled(t *testing.T) {
 					says = rec.Units[0].Patch
 				}
 				// The status may have finished what was begun.
-				if now = g.ask("v"); sums[now] != says {
+				if now = answer(); sums[now] != says {
 					t.Fatalf("killed at call %d it answers %s and the status says %q", n, now, says)
 				}
 				if says != "" {
-					wantState(t, e.Verify(g.pid()), Verified)
+					wantState(t, e.Verify(pid), Verified)
 				}
-				if r := e.Remove(g.pid(), nil); r.State != Removed && !(says == "" && r.State == Already) {
+				if r := e.Remove(pid, nil); r.State != Removed && !(says == "" && r.State == Already) {
 					t.Fatalf("killed at call %d: remove: %s %+v", n, r.State, r.Reasons)
 				}
-				g.want("v", oldSum)
+				if now := answer(); now != oldSum {
+					t.Fatalf("killed at call %d and undone it answers %s", n, now)
+				}
 				if !bytes.Equal(before, textOf(t, g)) {
 					t.Fatalf("killed at call %d: code is not what it was", n)
 				}

@@ -19,15 +19,19 @@ func (t *txn) load() error {
 	if err != nil {
 		return err
 	}
-	rec, err := t.store.Load(t.p.ID)
+	rec, err := t.recorded()
 	if err != nil {
 		return err
 	}
-	if rec != nil && t.stillMapped(rec) {
+	if rec != nil {
 		t.rec = rec
-		return t.dropUnloaded()
+		changed, err := t.meet()
+		if err == nil && changed {
+			err = t.store.Save(t.rec)
+		}
+		return errors.Join(err, t.dropUnloaded())
 	}
-	t.rec = &Record{ID: t.p.ID, Boot: boot, Phase: Done}
+	t.rec = &Record{ID: t.p.ID, Sharing: t.p.Sharing(), Boot: boot, Phase: Done}
 	if t.rec.Program, err = t.p.Exe(); err != nil {
 		return err
 	}
@@ -255,7 +259,7 @@ func (t *txn) recover() (err error) {
 		err = errors.Join(t.retireAgain(inForce), t.clearOut(false), t.scrubFinder())
 	}
 	t.units, t.going, t.finder = nil, nil, nil
-	*t.res = Result{ID: t.p.ID, Program: t.res.Program}
+	*t.res = Result{ID: t.res.ID, Program: t.res.Program, Sharing: t.res.Sharing}
 	return err
 }
 
@@ -480,7 +484,7 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 func (e *Engine) Verify(pid int) Result { return e.verifyOf(process.ID{Pid: pid}) }
 
 func (e *Engine) verifyOf(id process.ID) (res Result) {
-	t, end, err := e.begin(id, true, &res)
+	t, end, err := e.enter(id, true, &res)
 	if err == nil {
 		defer end()
 		err = t.verify()
@@ -569,7 +573,7 @@ func (e *Engine) Status(pid int) (*Record, error) {
 	if err != nil {
 		var locked *Reason
 		if errors.As(err, &locked) && locked.Code == Locked {
-			return e.store.Load(res.ID)
+			return e.store.last(append([]process.ID{res.ID}, res.Sharing...), func(*Record) bool { return true })
 		}
 		return nil, err
 	}

@@ -140,20 +140,34 @@ func (t *txn) send(c *remoteCall) (made bool, err error) {
 			}
 			return c.done(maps), nil
 		case time.Now().After(end):
-			return false, &Reason{Code: ThreadBusy, Tid: e.Tid, Thread: process.NameOf(e.Tid), Detail: c.what + ": it does not come to it"}
+			return false, &Reason{Code: ThreadBusy, Pid: t.p.OwnerOf(e.Tid), Tid: e.Tid, Thread: process.NameOf(e.Tid), Detail: c.what + ": it does not come to it"}
 		}
 	}
+}
+
+// hands are the threads that can make calls: where memory is shared, not those
+// of a process that somebody else traces.
+func (t *txn) hands() ([]int, error) {
+	tids, err := t.p.Tids()
+	if err != nil || t.p.Sharing() == nil {
+		return tids, err
+	}
+	free := slices.DeleteFunc(slices.Clone(tids), func(tid int) bool {
+		st, err := t.p.Status(tid)
+		return err != nil || st.Tracer != 0
+	})
+	if len(free) == 0 {
+		return tids, nil
+	}
+	return free, nil
 }
 
 // idle picks the thread that the process misses least: one that sleeps, of the first few.
 func (t *txn) idle() (int, error) {
 	const few = 8
-	tids, err := t.p.Tids()
+	tids, err := t.hands()
 	if err != nil {
 		return 0, err
-	}
-	if len(tids) == 0 {
-		return 0, process.ErrExited
 	}
 	for _, tid := range tids[:min(few, len(tids))] {
 		if st, err := t.p.Stat(tid); err == nil && st.State == 'S' {
@@ -201,7 +215,7 @@ func (e *kernelError) Unwrap() []error { return []error{&e.reason, e.err} }
 func (t *txn) borrowed(fn func(process.Call) error) error {
 	last := process.ErrNoThread
 	for try := range 40 {
-		tids, err := t.p.Tids()
+		tids, err := t.hands()
 		if err != nil {
 			return err
 		}

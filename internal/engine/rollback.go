@@ -26,10 +26,12 @@ func (e *Engine) Revert(pid int, ids []patch.ID) Result {
 }
 
 func (e *Engine) takeOut(id process.ID, ids []patch.ID, oneStep bool) (res Result) {
-	t, end, err := e.begin(id, false, &res)
+	t, end, err := e.enter(id, false, &res)
 	if err == nil {
 		defer end()
-		err = t.again(func() error { return t.remove(ids, oneStep) })
+		if err = t.again(func() error { return t.remove(ids, oneStep) }); err == nil {
+			err = t.stayed()
+		}
 	}
 	if err != nil {
 		res.fail(t.why(err))

@@ -45,6 +45,9 @@ const (
 // Record is what is in one process.
 type Record struct {
 	process.ID
+	// Sharing are all processes that have the memory, this one too, where they
+	// are several: each has a copy of the record.
+	Sharing []process.ID `json:"sharing,omitempty"`
 	Boot    string       `json:"boot"`
 	Program string       `json:"program"`
 	Phase   Phase        `json:"phase"`
@@ -110,6 +113,14 @@ func (u *UnitRecord) unsteer(a process.Addr, b []byte) {
 			}
 		}
 	}
+}
+
+// of are the processes that the record is of.
+func (r *Record) of() []process.ID {
+	if len(r.Sharing) > 0 {
+		return r.Sharing
+	}
+	return []process.ID{r.ID}
 }
 
 // left is the address space that patches which are out of force hold, in bytes.
@@ -227,30 +238,39 @@ func lastRecord(b []byte) (*Record, error) {
 // outlast the machine: no process does. It is a line more in the file; making
 // another file for each costs much where /run is on a disk.
 func (s *Store) Save(r *Record) error {
-	const room = 64 << 10 // bytes
 	r.Time = time.Now().UTC()
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("save record: %w", err)
+	for _, id := range r.of() {
+		one := *r
+		one.ID = id
+		b, err := json.Marshal(&one)
+		if err == nil {
+			err = s.add(s.path(id), b)
+		}
+		if err != nil {
+			return fmt.Errorf("save record: %w", err)
+		}
 	}
+	return nil
+}
+
+// add adds a line to a file, or begins it anew when it is long.
+func (s *Store) add(name string, line []byte) error {
+	const room = 64 << 10 // bytes
 	// The line before it may have no end.
-	b = slices.Concat([]byte{'\n'}, b, []byte{'\n'})
-	f, err := open(s.path(r.ID), unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND)
+	b := slices.Concat([]byte{'\n'}, line, []byte{'\n'})
+	f, err := open(name, unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND)
 	if err != nil {
-		return fmt.Errorf("save record: %w", err)
+		return err
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err == nil && size > room {
-		return s.write(s.path(r.ID), b)
+		return s.write(name, b)
 	}
 	if err == nil {
 		_, err = f.Write(b)
 	}
-	if err != nil {
-		return fmt.Errorf("save record: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (s *Store) write(name string, b []byte) error {

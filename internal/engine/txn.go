@@ -56,6 +56,7 @@ func (e *Engine) Store() *Store { return e.store }
 type txn struct {
 	*Engine
 	p       *process.Process
+	locks   map[process.ID]func() // that are held, and how they are let go
 	rec     *Record
 	res     *Result
 	maps    []process.Mapping
@@ -85,7 +86,10 @@ type step struct {
 func (t *txn) run(steps []step) error {
 	for i, s := range steps {
 		t.tell(s.name)
-		err := s.do()
+		_, err := t.meet()
+		if err == nil {
+			err = s.do()
+		}
 		if err == nil {
 			continue
 		}
@@ -127,12 +131,15 @@ func (e *Engine) begin(id process.ID, look bool, res *Result) (t *txn, end func(
 	if !e.crowd && !look {
 		p.KeepOff()
 	}
-	unlock, err := e.store.Lock(p.ID)
+	t = &txn{Engine: e, p: p, res: res, locks: make(map[process.ID]func())}
+	if err = p.Meet(); err == nil {
+		res.Sharing = p.Sharing()
+		err = t.lock()
+	}
 	if err != nil {
 		p.Close()
 		return nil, nil, err
 	}
-	t = &txn{Engine: e, p: p, res: res}
 	if err = t.survey(); err == nil {
 		if err = t.load(); err == nil {
 			res.Program = strings.TrimSuffix(t.rec.Program, " (deleted)")
@@ -146,11 +153,11 @@ func (e *Engine) begin(id process.ID, look bool, res *Result) (t *txn, end func(
 		}
 	}
 	if err != nil {
-		unlock()
+		t.unlock()
 		p.Close()
 		return nil, nil, err
 	}
-	return t, func() { unlock(); p.Close(); e.tidy(); e.turn.Unlock() }, nil
+	return t, func() { t.unlock(); p.Close(); e.tidy(); e.turn.Unlock() }, nil
 }
 
 // sleep lets other transactions go on meanwhile.
@@ -202,10 +209,12 @@ func (e *Engine) Apply(pid int, patches []*patch.Patch) Result {
 }
 
 func (e *Engine) applyTo(id process.ID, patches []*patch.Patch) (res Result) {
-	t, end, err := e.begin(id, false, &res)
+	t, end, err := e.enter(id, false, &res)
 	if err == nil {
 		defer end()
-		err = t.again(func() error { return t.apply(patches) })
+		if err = t.again(func() error { return t.apply(patches) }); err == nil {
+			err = t.stayed()
+		}
 	}
 	if err != nil {
 		res.fail(t.why(err))
@@ -259,7 +268,7 @@ func (t *txn) exchange() error {
 	err := t.run([]step{
 		{"match", t.match, nil},
 		{"place", t.place, nil},
-		{"record intent", t.intend, func() error { *t.rec = before; return t.settle() }},
+		{"record intent", t.intend, func() error { *t.rec = before; return t.resettle() }},
 		{"map", t.mapAll, t.unmapMade},
 		{"write", t.writeAll, t.forgetFinder},
 		{"restore bodies", t.restoreBodies, func() error { return t.retireAgain(t.going) }},
@@ -308,9 +317,6 @@ func (t *txn) choose(patches []*patch.Patch) {
 
 // match finds the modules of what comes, and which patches it replaces.
 func (t *txn) match() (err error) {
-	if err := t.alone(); err != nil {
-		return err
-	}
 	// rt_sigreturn(2) finds no token on a shadow stack (Linux 6.6) that no signal was delivered on.
 	if st, err := t.p.Status(0); err != nil || st.ShadowStack {
 		return errors.Join(err, &Reason{Code: Kernel, Detail: "it has a user shadow stack: a thread that makes a call for us would not find back"})
@@ -345,19 +351,6 @@ func (t *txn) match() (err error) {
 		}
 	}
 	return nil
-}
-
-// alone waits for processes that share the memory to go, as a child of vfork
-// does with execve.
-func (t *txn) alone() error {
-	end := time.Now().Add(t.opts.Deadline)
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		err := t.p.Alone()
-		if !errors.As(err, new(*process.SharedError)) || time.Now().After(end) {
-			return err
-		}
-		t.sleep(wait)
-	}
 }
 
 // staying are the patches on record that the transaction leaves alone.
@@ -508,10 +501,20 @@ func (t *txn) changes() ([]edit, error) {
 	return out, nil
 }
 
+// resettle is settle for a record of before: others may share the memory by now.
+func (t *txn) resettle() error {
+	if _, err := t.meet(); err != nil {
+		return err
+	}
+	return t.settle()
+}
+
 // settle saves the record, or removes one that says nothing.
 func (t *txn) settle() error {
 	if len(t.rec.Units)+len(t.rec.Pending)+len(t.rec.Going)+len(t.rec.Stays) == 0 && t.rec.Finder == nil && t.rec.Left == 0 {
-		t.store.Drop(t.p.ID)
+		for _, id := range t.rec.of() {
+			t.store.Drop(id)
+		}
 		return nil
 	}
 	t.rec.Phase = Done

@@ -197,11 +197,8 @@ type Client struct {
 	Args []string
 }
 
-// Do has workers serve the request, and returns the results in the order of its
-// targets. Events may be nil; the last one of each target has its result. When
-// ctx ends, the workers finish or undo the processes at hand by themselves; the
-// results so far are returned with the error.
-func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
+// serve is Do for targets that share no memory.
+func (c *Client) serve(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
 	n := len(req.Pids)
 	workers := 1
 	if req.Crowd = n > few; req.Crowd {

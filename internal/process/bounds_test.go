@@ -60,7 +60,7 @@ func TestTooMuchText(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if _, err := (&Process{dir: fd}).Maps(); !errors.Is(err, ErrTooLarge) {
+	if _, err := (&Process{holder: holder{dir: fd}}).Maps(); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 }

@@ -89,6 +89,9 @@ func (p *Process) findWord(maps []Mapping, limit uint64, look func(Addr, []byte)
 			return where, nil
 		}
 	}
+	if p.replaced() {
+		return 0, fmt.Errorf("search process %d: %w", p.Pid, ErrExited)
+	}
 	return 0, nil
 }
 

@@ -49,6 +49,12 @@ var ErrTooLarge = errors.New("more than is looked at")
 // Maps reads the mappings, sorted by address.
 func (p *Process) Maps() ([]Mapping, error) {
 	b, err := p.file("maps")
+	for p.replaced() { // they may be of another program
+		if err := p.part(); err != nil {
+			return nil, err
+		}
+		b, err = p.file("maps")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,10 @@ func (p *Process) OpenMapped(m Mapping) (*os.File, error) {
 	}
 	if err := unix.SetNonblock(fd, false); err != nil { // or the runtime would poll it
 		return fail(errors.Join(err, unix.Close(fd)))
+	}
+	if p.replaced() {
+		unix.Close(fd)
+		return fail(ErrExited)
 	}
 	return os.NewFile(uintptr(fd), m.Path), nil
 }

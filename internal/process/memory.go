@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -61,9 +62,14 @@ func (p *Process) readFast(a Addr, b []byte) int {
 	if len(b) == 0 {
 		return 0
 	}
+	return readOf(p.Pid, a, b)
+}
+
+// readOf is process_vm_readv(2) of a thread's memory.
+func readOf(tid int, a Addr, b []byte) int {
 	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
 	remote := unix.RemoteIovec{Base: uintptr(a), Len: len(b)}
-	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(p.Pid),
+	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(tid),
 		uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
 	if e != 0 {
 		return 0
@@ -71,12 +77,13 @@ func (p *Process) readFast(a Addr, b []byte) int {
 	return int(n)
 }
 
-// writeFast is process_vm_writev(2) of one piece, without allocation: only to
-// where the process itself may write. It returns how many bytes it could write.
-func (p *Process) writeFast(a Addr, b []byte) int {
+// writeTo is process_vm_writev(2) of one piece to a thread's memory, without
+// allocation: only to where the program itself may write. It returns how many
+// bytes it could write.
+func writeTo(tid int, a Addr, b []byte) int {
 	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
 	remote := unix.RemoteIovec{Base: uintptr(a), Len: len(b)}
-	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_WRITEV, uintptr(p.Pid),
+	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_WRITEV, uintptr(tid),
 		uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
 	if e != 0 {
 		return 0
@@ -88,10 +95,11 @@ func (p *Process) writeFast(a Addr, b []byte) int {
 // lets only a tracer write to pages that are not writable.
 func (t *Tracer) Write(a Addr, b []byte) error {
 	err := t.p.Write(a, b)
-	if err == nil || errors.Is(err, ErrExited) || len(t.threads) == 0 {
+	i := slices.IndexFunc(t.threads, func(th Thread) bool { return th.held })
+	if err == nil || errors.Is(err, ErrExited) || i < 0 {
 		return err
 	}
-	tid := t.threads[0].Tid
+	tid := t.threads[i].Tid
 	for len(b) > 0 {
 		var word [8]byte
 		at := a &^ 7

@@ -43,7 +43,7 @@ func errnoOf(r *Regs) unix.Errno {
 // return EINTR will be made again. That is done at once, so that it holds even
 // if the tracer dies.
 func (t *Tracer) mend(th *Thread) {
-	if th.signal != 0 && t.isIgnored(th.signal) {
+	if th.signal != 0 && t.isIgnored(th.Tid, th.signal) {
 		// A tracee gets signals that it ignores, and its system call is
 		// interrupted by them; without a tracer neither would happen.
 		th.signal, th.event = 0, true
@@ -82,19 +82,19 @@ func (t *Tracer) awaitsSignal(th *Thread, nr uint64) bool {
 		return true
 	}
 	for s := range 64 {
-		if bit := uint64(1) << s; pending&bit != 0 && blocked&bit == 0 && !t.isIgnored(s+1) {
+		if bit := uint64(1) << s; pending&bit != 0 && blocked&bit == 0 && !t.isIgnored(th.Tid, s+1) {
 			return true
 		}
 	}
 	return false
 }
 
-// isIgnored reports whether the process ignores a signal, by its wish or by
-// default (signal(7), "Standard signals": Ign, and Cont for a running process).
-func (t *Tracer) isIgnored(sig int) bool {
+// isIgnored reports whether the process of a thread ignores a signal, by its wish
+// or by default (signal(7), "Standard signals": Ign, and Cont for a running process).
+func (t *Tracer) isIgnored(tid, sig int) bool {
 	s := &t.signals
-	if !s.known {
-		st, err := t.p.Status(0)
+	if !s.known || t.p.witness != 0 {
+		st, err := t.p.Status(tid)
 		if err != nil {
 			return false
 		}

@@ -4,9 +4,14 @@ package process
 // held, as far as they are certain to hold nothing else: the main thread's, and
 // those that the C library made for others. Of these one knows that a guard lies
 // below and the thread's own block, to which fs points (psABI 3.4.6, variant II
-// of ELF TLS), at the upper end. A thread that runs on another stack has none.
+// of ELF TLS), at the upper end. A thread that runs on another stack has none, and
+// one whose block is another's, too: a process that shares memory may have that.
 func OwnStacks(maps []Mapping, threads []Thread) []Range {
 	var out []Range
+	users := make(map[uint64]int, len(threads))
+	for i := range threads {
+		users[threads[i].Regs.Fs_base]++
+	}
 	for i := range threads {
 		sp, fs := Addr(threads[i].Regs.Rsp), Addr(threads[i].Regs.Fs_base)
 		for j := range maps {
@@ -16,7 +21,7 @@ func OwnStacks(maps []Mapping, threads []Thread) []Range {
 			}
 			if m.Path == "[stack]" {
 				out = append(out, m.Range)
-			} else if m.Contains(fs) && sp < fs {
+			} else if m.Contains(fs) && sp < fs && users[uint64(fs)] == 1 {
 				start := sp - redZone
 				if j > 0 && maps[j-1].End == m.Start && maps[j-1].Prot == 0 {
 					start = m.Start

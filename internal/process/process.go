@@ -55,16 +55,20 @@ var ErrMainEnded = errors.New("the main thread has ended, the others have not: s
 // found and never another that got the same pid: files are opened through one
 // descriptor of /proc/PID, which dies with the process, and memory through one
 // of /proc/PID/mem, which dies with its address space (execve).
+//
+// Where several processes share one memory, they are all meant (Meet).
 type Process struct {
-	ID
-	pidfd, dir, task int
-	mem              *os.File
-	memFD            int // of mem
-	cache            *Cache
-	scratch          []byte         // of Tids
-	hashed           map[*File]bool // whose identity was asked for
-	toHash           int64          // bytes of those
-	kept             struct {
+	holder           // by which /proc is read
+	others  []holder // that share the memory
+	mem     *os.File
+	memFD   int // of mem
+	cache   *Cache
+	program program        // that it executes, once others were looked for
+	witness Addr           // where memory tells whose it is, once it was shared
+	scratch []byte         // of Tids
+	hashed  map[*File]bool // whose identity was asked for
+	toHash  int64          // bytes of those
+	kept    struct {
 		set bool
 		off int         // the processor that KeepOff keeps this program off
 		all unix.CPUSet // where it may run
@@ -77,7 +81,7 @@ func Open(pid int, cache *Cache) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", pid, gone(err))
 	}
-	p := &Process{ID: ID{Pid: pid}, pidfd: fd, dir: -1, task: -1, cache: cache, hashed: make(map[*File]bool)}
+	p := &Process{holder: holder{ID: ID{Pid: pid}, pidfd: fd, dir: -1, task: -1}, cache: cache, hashed: make(map[*File]bool)}
 	if cache == nil {
 		p.cache = NewCache()
 	}
@@ -88,12 +92,8 @@ func Open(pid int, cache *Cache) (*Process, error) {
 	return p, nil
 }
 
-func (p *Process) open() (err error) {
-	name := "/proc/" + strconv.Itoa(p.Pid)
-	if p.dir, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return err
-	}
-	if p.task, err = unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+func (p *Process) open() error {
+	if err := p.openDir(); err != nil {
 		return err
 	}
 	m, err := unix.Openat(p.dir, "mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -103,33 +103,26 @@ func (p *Process) open() (err error) {
 	if err != nil {
 		return err
 	}
-	p.mem, p.memFD = os.NewFile(uintptr(m), name+"/mem"), m
-	st, err := p.Stat(0)
-	if err != nil {
-		return err
-	}
-	p.Start = st.Start
-	// The pidfd and the directory are of one process only if the pidfd's is
-	// still alive now that the directory is open.
+	p.mem, p.memFD = os.NewFile(uintptr(m), "/proc/"+strconv.Itoa(p.Pid)+"/mem"), m
 	return unix.PidfdSendSignal(p.pidfd, 0, nil, 0)
 }
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
 	p.anywhere()
-	for _, fd := range []int{p.pidfd, p.dir, p.task} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	p.holders(func(h *holder) bool { h.close(); return true })
 	if p.mem != nil {
 		return p.mem.Close()
 	}
 	return nil
 }
 
-// Alive reports whether the process still runs the program that Open found.
+// Alive reports whether the process still runs the program that Open found, or
+// another that shared its memory does.
 func (p *Process) Alive() bool {
+	if p.part() != nil {
+		return false
+	}
 	if unix.PidfdSendSignal(p.pidfd, 0, nil, 0) != nil {
 		return false
 	}
@@ -154,9 +147,9 @@ func (p *Process) hasMemory(a Addr) bool {
 // process ends, it may look so for a moment.
 func (p *Process) mainEnded() bool {
 	for range 20 {
-		tids, err := p.Tids()
+		tids, err := p.tidsOf(&p.holder, nil)
 		if err != nil || !slices.ContainsFunc(tids, func(tid int) bool {
-			st, err := p.Stat(tid)
+			st, err := p.stat(tid)
 			return err == nil && !st.ended()
 		}) {
 			return false
@@ -168,14 +161,14 @@ func (p *Process) mainEnded() bool {
 
 // file reads a file below /proc/PID. The error is ErrTooLarge for one of more
 // than 64 MiB.
-func (p *Process) file(name string) ([]byte, error) {
-	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func (h *holder) file(name string) ([]byte, error) {
+	fd, err := unix.Openat(h.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, gone(err)
 	}
 	b, err := readAll(fd)
 	if errors.Is(err, ErrTooLarge) {
-		err = fmt.Errorf("read %s of process %d: %w", name, p.Pid, err)
+		err = fmt.Errorf("read %s of process %d: %w", name, h.Pid, err)
 	}
 	return b, gone(err)
 }
@@ -214,9 +207,9 @@ func readName(name string) ([]byte, error) {
 }
 
 // link reads a symbolic link below /proc/PID.
-func (p *Process) link(name string) (string, error) {
+func (h *holder) link(name string) (string, error) {
 	b := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(p.dir, name, b)
+	n, err := unix.Readlinkat(h.dir, name, b)
 	if err != nil {
 		return "", gone(err)
 	}

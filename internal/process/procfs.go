@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +20,6 @@ type Stat struct {
 	Parent int
 	Flags  uint64 // PF_ bits, include/linux/sched.h
 	Start  uint64 // clock ticks since boot
-	Stack  uint64 // where the first thread's stack begins
 	CPU    int    // it ran on last, -1 when the kernel does not tell
 }
 
@@ -30,16 +30,28 @@ func (s *Stat) ended() bool {
 }
 
 // Stat reads the state of a thread; tid 0 means the process.
-func (p *Process) Stat(tid int) (Stat, error) {
-	name := "stat"
-	if tid != 0 {
-		name = "task/" + strconv.Itoa(tid) + "/stat"
-	}
-	b, err := p.file(name)
+func (p *Process) Stat(tid int) (st Stat, err error) {
+	p.holders(func(h *holder) bool {
+		st, err = h.stat(tid)
+		return tid != 0 && errors.Is(err, ErrExited)
+	})
+	return st, err
+}
+
+func (h *holder) stat(tid int) (Stat, error) {
+	b, err := h.file(taskFile(tid, "stat"))
 	if err != nil {
 		return Stat{}, err
 	}
 	return parseStat(b)
+}
+
+// taskFile is the name of a file of a thread, or with 0 of the process.
+func taskFile(tid int, name string) string {
+	if tid == 0 {
+		return name
+	}
+	return "task/" + strconv.Itoa(tid) + "/" + name
 }
 
 func parseStat(b []byte) (Stat, error) {
@@ -52,9 +64,6 @@ func parseStat(b []byte) (Stat, error) {
 		return Stat{}, errors.New("parse stat: too short")
 	}
 	s := Stat{Name: string(b[l+1 : r]), State: f[0][0], CPU: -1}
-	if len(f) > 25 {
-		s.Stack, _ = strconv.ParseUint(f[25], 10, 64)
-	}
 	if len(f) > 36 {
 		if n, err := strconv.Atoi(f[36]); err == nil {
 			s.CPU = n
@@ -87,16 +96,14 @@ type Status struct {
 }
 
 // Status reads the status of a thread; tid 0 means the process.
-func (p *Process) Status(tid int) (Status, error) {
-	name := "status"
-	if tid != 0 {
-		name = "task/" + strconv.Itoa(tid) + "/status"
-	}
-	b, err := p.file(name)
-	if err != nil {
-		return Status{}, err
-	}
-	return parseStatus(b), nil
+func (p *Process) Status(tid int) (st Status, err error) {
+	p.holders(func(h *holder) bool {
+		var b []byte
+		b, err = h.file(taskFile(tid, "status"))
+		st = parseStatus(b)
+		return tid != 0 && errors.Is(err, ErrExited)
+	})
+	return st, err
 }
 
 func parseStatus(b []byte) Status {
@@ -145,21 +152,39 @@ func (p *Process) Exe() (string, error) { return p.link("exe") }
 // Root is a path that leads to the root directory of the process.
 func (p *Process) Root() string { return "/proc/" + strconv.Itoa(p.Pid) + "/root" }
 
-// Tids lists the threads.
-func (p *Process) Tids() ([]int, error) { return p.appendTids(nil) }
+// Tids lists the threads of all processes that have the memory (Meet).
+func (p *Process) Tids() ([]int, error) {
+	if err := p.Meet(); err != nil {
+		return nil, err
+	}
+	return p.appendTids(nil)
+}
 
-// appendTids lists the threads without allocation once dst is large enough.
-func (p *Process) appendTids(dst []int) ([]int, error) {
+// appendTids lists the threads of those that are known, without allocation once
+// dst is large enough.
+func (p *Process) appendTids(dst []int) (tids []int, err error) {
+	p.holders(func(h *holder) bool {
+		dst, err = p.tidsOf(h, dst)
+		return err == nil || len(p.others) > 0 && errors.Is(err, ErrExited)
+	})
+	if len(dst) == 0 {
+		return nil, cmp.Or(err, ErrExited)
+	}
+	return dst, nil
+}
+
+func (p *Process) tidsOf(h *holder, dst []int) ([]int, error) {
 	if p.scratch == nil {
 		p.scratch = make([]byte, 32<<10)
 	}
-	if _, err := unix.Seek(p.task, 0, 0); err != nil {
-		return nil, gone(err)
+	if _, err := unix.Seek(h.task, 0, 0); err != nil {
+		return dst, gone(err)
 	}
+	before := len(dst)
 	for {
-		n, err := unix.Getdents(p.task, p.scratch)
+		n, err := unix.Getdents(h.task, p.scratch)
 		if err != nil {
-			return nil, gone(err)
+			return dst, gone(err)
 		}
 		if n == 0 {
 			break
@@ -180,25 +205,39 @@ func (p *Process) appendTids(dst []int) ([]int, error) {
 			b = b[l:]
 		}
 	}
-	if len(dst) == 0 {
-		return nil, ErrExited
+	if len(dst) == before {
+		return dst, ErrExited
 	}
 	return dst, nil
 }
 
 // threadCount is the number of threads, zombies included: the link count of
 // /proc/PID/task less two (proc_task_getattr, fs/proc/base.c).
-func (p *Process) threadCount() (int, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(p.task, &st); err != nil {
-		return 0, gone(err)
+func (p *Process) threadCount() (n int, err error) {
+	p.holders(func(h *holder) bool {
+		var st unix.Stat_t
+		if err = gone(unix.Fstat(h.task, &st)); err == nil {
+			n += int(st.Nlink) - 2
+		}
+		return err == nil || len(p.others) > 0 && errors.Is(err, ErrExited)
+	})
+	if n > 0 {
+		err = nil
 	}
-	return int(st.Nlink) - 2, nil
+	return n, err
 }
 
-// hasThread reports whether tid is a thread of this process.
-func (p *Process) hasThread(tid int) bool {
-	return unix.Faccessat(p.task, strconv.Itoa(tid), unix.F_OK, 0) == nil
+// hasThread reports whether tid is a thread of a process that has the memory.
+func (p *Process) hasThread(tid int) (has bool) {
+	p.holders(func(h *holder) bool {
+		has = h.hasThread(tid)
+		return !has
+	})
+	return has
+}
+
+func (h *holder) hasThread(tid int) bool {
+	return unix.Faccessat(h.task, strconv.Itoa(tid), unix.F_OK, 0) == nil
 }
 
 // BootID is the random identity of this boot of the machine.

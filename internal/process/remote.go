@@ -116,7 +116,10 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 		return 0, err
 	}
 	l.th = &t.threads[0]
-	if err = l.begin(); err == nil {
+	if err = t.ours(tid); err == nil {
+		err = l.begin()
+	}
+	if err == nil {
 		err = fn(l.call)
 		if e := l.end(); e != nil {
 			err = errors.Join(err, e)
@@ -182,7 +185,7 @@ func (l *loan) begin() error {
 	back = again(back)
 	frame := sigframe(l.frame, l.base, l.g.restorer, &back, l.mask, xstate)
 	// What lies below the red zone is nobody's (psABI 3.2.2): it is not put back.
-	if n := l.t.p.writeFast(l.base, frame); n != len(frame) {
+	if n := writeTo(tid, l.base, frame); n != len(frame) {
 		return fmt.Errorf("%w: no room on its stack", ErrNoThread)
 	}
 	l.at("frame written")

@@ -33,7 +33,10 @@ func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args
 		return e, 0, err
 	}
 	l.th = &t.threads[0]
-	if err = l.send(nr, args); err != nil {
+	if err = t.ours(tid); err == nil {
+		err = l.send(nr, args)
+	}
+	if err != nil {
 		err = fmt.Errorf("send thread %d of process %d: %w", tid, t.p.Pid, err)
 	}
 	return Errand{tid, g, l.base}, t.Resume(), err

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -26,13 +27,18 @@ func (e *TracedError) Error() string {
 // BusyError says that a thread did not stop in time, as one in an
 // uninterruptible wait does not.
 type BusyError struct {
+	Pid   int
 	Tid   int
 	Name  string
 	State byte
 }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("thread %d (%s) did not stop: state %c", e.Tid, e.Name, e.State)
+	why := ""
+	if e.State == 'D' {
+		why = ", as in a wait for a device or for a child of vfork"
+	}
+	return fmt.Sprintf("thread %d (%s) did not stop: state %c%s", e.Tid, e.Name, e.State, why)
 }
 
 // Thread is a thread that is held in a stop.
@@ -212,9 +218,13 @@ func (t *Tracer) seize(tid int) (ok bool, err error) {
 			case st.Tracer == unix.Gettid():
 				return true, nil // release gave up on it
 			case st.Tracer == 0:
-				return false, fmt.Errorf("seize thread %d of process %d: %w", tid, t.p.Pid, e)
+				err := fmt.Errorf("seize thread %d of process %d: %w", tid, st.Tgid, e)
+				if st.Tgid != t.p.Pid {
+					err = &SharedError{t.p.Pid, st.Tgid, NameOf(st.Tgid), err}
+				}
+				return false, err
 			case try == 1000 || unix.Access(fmt.Sprintf("/proc/self/task/%d", st.Tracer), unix.F_OK) != nil:
-				return false, &TracedError{Pid: t.p.Pid, Tracer: st.Tracer, Name: NameOf(st.Tracer)}
+				return false, &TracedError{Pid: st.Tgid, Tracer: st.Tracer, Name: NameOf(st.Tracer)}
 			}
 			nap(time.Millisecond) // until the thread of an earlier Trace has ended
 		}
@@ -252,6 +262,9 @@ const watch = 2 * time.Millisecond
 // by a signal stays stopped when it is resumed.
 func (t *Tracer) Stop(budget time.Duration) error {
 	t.reset()
+	if err := t.p.Meet(); err != nil {
+		return err
+	}
 	tids, err := t.p.appendTids(t.tids[:0])
 	if err != nil {
 		return err
@@ -260,9 +273,8 @@ func (t *Tracer) Stop(budget time.Duration) error {
 	if cap(t.threads) < 2*len(tids) {
 		t.threads = make([]Thread, 0, 2*len(tids)+16)
 	}
-	err = t.stopAll(tids, budget)
-	if err == nil && (len(t.threads) == 0 || !t.p.hasMemory(Addr(t.threads[0].Regs.Rip))) {
-		err = ErrExited
+	if err = t.stopAll(tids, budget); err == nil {
+		err = t.dropLeft()
 	}
 	if err != nil {
 		t.Resume()
@@ -298,23 +310,72 @@ func (t *Tracer) stopAll(tids []int, budget time.Duration) error {
 		if err := t.await(from, budget); err != nil {
 			return err
 		}
-		if n, err := t.p.threadCount(); err != nil {
+		n, err := t.p.threadCount()
+		if err != nil {
 			return err
-		} else if n == t.alive() {
-			return nil
 		}
-		if t.Held() > budget {
-			return &BusyError{Tid: t.p.Pid, Name: NameOf(t.p.Pid), State: 'N'}
+		all := n == t.alive()
+		if !all {
+			if t.Held() > budget {
+				return t.unsettled()
+			}
+			if tids, err = t.p.appendTids(t.tids[:0]); err != nil {
+				return err
+			}
+			t.tids = tids
+			all = round > 0 && len(t.threads) == from && t.complete(tids)
 		}
-		var err error
+		if !all {
+			continue
+		}
+		// What shares the memory now, one of these threads has started.
+		switch more, err := t.p.meet(true); {
+		case errors.Is(err, errHeld), err == nil && more && t.Held() > budget:
+			return t.unsettled()
+		case err != nil || !more:
+			return err
+		}
 		if tids, err = t.p.appendTids(t.tids[:0]); err != nil {
 			return err
 		}
 		t.tids = tids
-		if round > 0 && len(t.threads) == from && t.complete(tids) {
-			return nil
+	}
+}
+
+// unsettled says that new threads come faster than they are stopped.
+func (t *Tracer) unsettled() error {
+	return &BusyError{Pid: t.p.Pid, Tid: t.p.Pid, Name: NameOf(t.p.Pid), State: 'N'}
+}
+
+// dropLeft lets go of threads whose process has executed another program. What
+// is left holds the memory.
+func (t *Tracer) dropLeft() error {
+	if t.p.witness != 0 {
+		for i := range t.threads {
+			if th := &t.threads[i]; th.held && !t.p.has(th.Tid) {
+				t.letGo(th)
+			}
+		}
+		if err := t.p.part(); err != nil {
+			return err
 		}
 	}
+	if t.alive() == 0 || !t.p.hasMemory(Addr(t.threads[0].Regs.Rip)) {
+		return ErrExited
+	}
+	return nil
+}
+
+// ours makes sure that a held thread has the memory: another process may share
+// it while this one's has executed a program.
+func (t *Tracer) ours(tid int) error {
+	if _, err := t.p.meet(true); err != nil {
+		return err
+	}
+	if !t.p.has(tid) {
+		return fmt.Errorf("thread %d: %w", tid, ErrExited)
+	}
+	return nil
 }
 
 // complete reports whether all the listed threads are known; threads that are
@@ -365,8 +426,14 @@ func (t *Tracer) await(from int, budget time.Duration) error {
 			continue
 		}
 		t.dropZombies(from)
-		if t.Held() > budget && !th.dead {
-			return &BusyError{Tid: th.Tid, Name: NameOf(th.Tid), State: t.state(th.Tid)}
+		if th.dead {
+			continue
+		}
+		// A thread that waits for its child of vfork stops only when the child,
+		// which is held here, has gone on.
+		state := t.state(th.Tid)
+		if t.Held() > budget || state == 'D' && len(t.p.others) > 0 {
+			return &BusyError{Pid: t.p.OwnerOf(th.Tid), Tid: th.Tid, Name: NameOf(th.Tid), State: state}
 		}
 	}
 	return nil
