@@ -45,8 +45,9 @@ type peers struct {
 	hidden     []int // of which the program is not ours to know
 }
 
-// errHeld says that there is too much to look at while threads are held.
-var errHeld = errors.New("the pids have come round")
+// errHeld says that there is too much to look at while threads are held: the
+// pids have come round, or nobody has looked yet.
+var errHeld = errors.New("all processes have to be looked at")
 
 // of lists the threads that may be of processes which share memory with pid, a
 // process of the program, one of each, and the processes of which that is not
@@ -63,7 +64,7 @@ func (s *peers) of(m program, pid int, held bool) (tids, hidden []int, err error
 		return nil, nil, err
 	}
 	now := time.Now()
-	if last < s.last || now.Sub(s.read) > stale && !held {
+	if s.by == nil || last < s.last || now.Sub(s.read) > stale && !held {
 		if held {
 			return nil, nil, errHeld
 		}

@@ -92,3 +92,15 @@ func TestHidden(t *testing.T) {
 		t.Errorf("error %v, want that process %d shares its memory", err, pid)
 	}
 }
+
+// TestNotYetMet: while threads are held, nobody goes through all processes of
+// the machine, not even the first time.
+func TestNotYetMet(t *testing.T) {
+	var s peers
+	if _, _, err := s.of(program{}, os.Getpid(), true); !errors.Is(err, errHeld) {
+		t.Errorf("%v, want %v", err, errHeld)
+	}
+	if len(s.seen) > 0 {
+		t.Errorf("%d processes were looked at", len(s.seen))
+	}
+}

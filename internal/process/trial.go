@@ -52,7 +52,7 @@ func Try() []Trial {
 		if err == nil && n != 0 {
 			err = errors.New("a process is told not to share its own memory")
 		}
-		return err
+		return errors.Join(err, p.Meet())
 	})
 	seized := tried("stop a thread: PTRACE_SEIZE, PTRACE_INTERRUPT", true, func() error {
 		return p.Trace(func(t *Tracer) error { return t.StopOne(p.Pid, time.Second) })
