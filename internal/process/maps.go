@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -120,6 +121,30 @@ func (m *Mapping) name() string {
 	return "map_files/" + strconv.FormatUint(uint64(m.Start), 16) + "-" + strconv.FormatUint(uint64(m.End), 16)
 }
 
+// openName opens the link to a mapped file. Its name is the range of the
+// mapping, which the program may have divided since it was read.
+func (p *Process) openName(m Mapping) (int, error) {
+	const tries = 20
+	for try := 1; ; try++ {
+		fd, err := unix.Openat(p.dir, m.name(), unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != unix.ENOENT || try == tries || !p.Alive() {
+			if try == tries && err == unix.ENOENT {
+				err = fmt.Errorf("its range changes all the time: %w", unix.EAGAIN)
+			}
+			return fd, err
+		}
+		maps, err := p.Maps()
+		if err != nil {
+			return -1, err
+		}
+		i := slices.IndexFunc(maps, func(o Mapping) bool { return o.Contains(m.Start) && o.Inode == m.Inode && o.Path == m.Path })
+		if i < 0 {
+			return -1, fmt.Errorf("it is no longer mapped at %v: %w", m.Start, unix.EAGAIN)
+		}
+		m = maps[i]
+	}
+}
+
 // OpenMapped opens the file behind a mapping, also when it is deleted
 // (/proc/PID/map_files; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Only
 // regular files are: opening a device may have an effect. A lease that somebody
@@ -128,7 +153,7 @@ func (p *Process) OpenMapped(m Mapping) (*os.File, error) {
 	fail := func(err error) (*os.File, error) {
 		return nil, fmt.Errorf("open mapped file %s of process %d: %w", m.Path, p.Pid, gone(err))
 	}
-	at, err := unix.Openat(p.dir, m.name(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	at, err := p.openName(m)
 	if err != nil {
 		return fail(err)
 	}
