@@ -2,10 +2,13 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 
 	"hotpatch/internal/patch"
 )
@@ -198,6 +201,43 @@ func (c *checker) pointersAt(a, n uint64) (out []reloc) {
 		}
 	}
 	return out
+}
+
+// placedAlike reports whether n bytes of constants have pointers at the same places.
+func (c *checker) placedAlike(q *question, n uint64) bool {
+	return slices.EqualFunc(c.fixed.relocsIn(q.want, q.want+n), c.pointersAt(q.got, n), func(x, y reloc) bool { return x.at-q.want == y.at-q.got })
+}
+
+// copied is a constant that comes along: where it is in the process and in the
+// fixed build.
+type copied struct{ got, want uint64 }
+
+// followCopies holds the pointers in constants that come along against the fixed
+// build's where no reference leads: a copy may reach further than what is used.
+func (c *checker) followCopies() {
+	slices.SortFunc(c.copies, func(a, b copied) int { return cmp.Compare(a.got, b.got) })
+	for grew := true; grew; {
+		grew = false
+		for at, l := range c.links {
+			if l.used || l.fixup.Kind != patch.AbsBaseline && l.fixup.Kind != patch.AbsOverlay {
+				continue
+			}
+			i := sort.Search(len(c.copies), func(i int) bool { return c.copies[i].got > at }) - 1
+			if i < 0 || c.pieceAt(c.copies[i].got) != c.pieceAt(at) {
+				continue
+			}
+			want := c.copies[i].want + (at - c.copies[i].got)
+			k, ok := c.fixed.relocAt[want]
+			if !ok || c.fixed.section(want) != c.fixed.section(c.copies[i].want) {
+				continue
+			}
+			to, _ := c.fixed.relocs[k].leads()
+			c.at("constants", want)
+			o := c.ask(question{to, number(c.overlay(at, 8)), address, 0, nil, false})
+			l.used, grew = o.state != wrong, grew || o.state != wrong
+			c.settle(o)
+		}
+	}
 }
 
 // samePointers answers for the pointers among n bytes of constants.

@@ -114,6 +114,7 @@ type checker struct {
 	seen       map[string]bool
 	who        string // the function being looked at
 	where      uint64
+	copies     []copied
 	escapes    [2]bool // addresses of overlay code, and of its data, leave it
 	bodies     map[*part][]instruction
 }
@@ -142,6 +143,7 @@ func (c *checker) run() {
 	c.threads()
 	c.freshData()
 	c.padding()
+	c.followCopies()
 	c.fixups()
 	c.listedPairs()
 	c.flags()

@@ -381,8 +381,9 @@ func (c *checker) constant(q *question, s *section) outcome {
 	if n := c.alignment(q); !inBase && q.got%n != 0 {
 		return bad(Constant, "%#x is not aligned to %d", q.got, n)
 	}
-	if q.use == address && !inBase {
-		c.escapes[1] = true
+	if !inBase {
+		c.copies = append(c.copies, copied{q.got, q.want})
+		c.escapes[1] = c.escapes[1] || q.use == address
 	}
 	if w := c.data.find(q.want); q.use == address && w.sure && c.fixed.text(q.want) == nil && (!inBase || w.addr != o) && c.sameConstant(w.addr, want) {
 		if inBase {
@@ -434,10 +435,16 @@ func (c *checker) extent(q *question) ([]byte, bool) {
 	text := c.fixed.text(q.want)
 	all := c.fixed.numbers(q.want, c.fixed.next(q.want)-q.want)
 	used := bytes.TrimRight(all, "\x00")
+	if list := c.fixed.relocsIn(q.want, q.want+uint64(len(all))); len(list) > 0 { // they are zeros here
+		used = all[:min(len(all), max(len(used), int(list[len(list)-1].at+8-q.want)))]
+	}
 	if len(all)-len(used) >= 64 { // more than alignment explains
 		used = all
 	}
-	same := func(b []byte) bool { return len(b) > 0 && bytes.Equal(c.numbersAt(q.got, uint64(len(b))), b) }
+	same := func(b []byte) bool {
+		n := uint64(len(b))
+		return n > 0 && bytes.Equal(c.numbersAt(q.got, n), b) && c.placedAlike(q, n)
+	}
 	switch {
 	case len(text) > 0 && len(text) >= len(used):
 		return text, true
