@@ -165,6 +165,8 @@ type comparer struct {
 	asked    map[int64]map[[2]int64]module.Addr
 	given    map[[2]int64][]*module.Func // numbers that became others: given to calls,
 	bounds   map[[2]int64][]*module.Func // and compared with or computed with
+	setNow   map[flag][]*module.Func     // bits of objects that only the fixed build of functions sets,
+	askedNow map[flag][]asking           // and asks for
 	compared map[held]module.Addr        // with which numbers only the fixed build compares
 	atStart  map[*module.Func]bool
 	pointers map[module.Addr]bool // see samePointers
@@ -194,6 +196,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
 		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
 		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
+		setNow: make(map[flag][]*module.Func), askedNow: make(map[flag][]asking),
 		compared: make(map[held]module.Addr), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
 	}
 	c.votes.copies = [2][]copied{copies(old), copies(new)}

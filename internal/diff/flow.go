@@ -49,9 +49,11 @@ type sink struct {
 	num    int64 // number that is stored, when isNum
 	size   uint8
 	object module.Addr // the static object that is stored to
+	loaded module.Addr // the static object that was read, of a comparison
 	nums   []int64
 	isNum  bool
 	fielded,
+	direct, // the place has no displacement: the address is the object's
 	update, // it stores what it computes from what was there
 	copied,
 	vague bool
@@ -162,10 +164,14 @@ func (c *comparer) flowOf(m *module.Module, f *module.Func) *flow {
 	if w, ok := c.flows[f]; ok {
 		return w
 	}
-	w := &flow{c: c, m: m, f: f, old: m == c.Old, calls: make(map[uint64]uint64), handed: make(map[module.Addr][]int)}
+	w := c.newFlow(m, f)
 	c.flows[f] = w
 	w.run(c.body(m, f))
 	return w
+}
+
+func (c *comparer) newFlow(m *module.Module, f *module.Func) *flow {
+	return &flow{c: c, m: m, f: f, old: m == c.Old, calls: make(map[uint64]uint64), handed: make(map[module.Addr][]int)}
 }
 
 // condition is the condition, without its negation, that the next instruction
@@ -375,6 +381,7 @@ func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 	}
 	one := func(v value, disp int64, size uint8, whole bool) {
 		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
+		s.direct = p.static != 0
 		s.fielded, s.copied = !p.base.static, v.copied && len(v.leaves) > 0
 		s.update = v.loaded != 0 && v.loaded == s.object
 		s.hash = mix(mix(mix(uint64(sinkStore), uint64(size)), p.base.hash), v.hash)
@@ -422,7 +429,7 @@ func (w *flow) compare(in *module.Instr, op byte, a, b value, size uint8) {
 	v := combine(mix(mix(tagCond, uint64(op)), uint64(cond)), x, y)
 	// Whether it counts with a sign goes with the width of a field.
 	what := combine(mix(mix(tagCond, uint64(op)), uint64(unsigned(cond))), x, y).hash
-	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, widths: v.widths, what: what, at: in.At, op: op, size: size, nums: v.nums, vague: v.vague}
+	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, widths: v.widths, what: what, at: in.At, op: op, size: size, nums: v.nums, loaded: v.loaded, vague: v.vague}
 	w.sinks = append(w.sinks, s)
 }
 

@@ -34,7 +34,7 @@ func (c *comparer) judge() {
 	c.judgeTLS()
 	c.judgeGaps()
 	for _, p := range c.data.conflicts {
-		c.refuse(ConflictingPairs, c.objectName(c.Old, p[0]), "references disagree whether %v is %v in the fixed build", p[0], p[1])
+		c.refuse(ConflictingPairs, c.objectName(c.Old, p[0]), "references disagree where the fixed build has what is at %v: at %v, say some", p[0], p[1])
 	}
 	c.judgeData()
 	c.judgeMoved()
@@ -48,6 +48,7 @@ func (c *comparer) judge() {
 		c.judgeGrowth()
 	}
 	c.judgeHeld()
+	c.judgeFlags()
 	c.judgeRoom()
 	if !c.Typed { // debug information tells more surely
 		c.noteNoEffect()

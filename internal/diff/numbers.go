@@ -57,6 +57,7 @@ func (c *comparer) sameShape(o, n *module.Func, f func(x, y *sink)) {
 // that no other function writes was given another number, or was computed from
 // another one.
 func (c *comparer) judgeNumbers(o, n *module.Func) {
+	c.noteFlags(o, n)
 	had := comparisons(c.flowOf(c.Old, o).sinks)
 	for k, at := range comparisons(c.flowOf(c.New, n).sinks) {
 		if _, ok := had[k]; !ok {
