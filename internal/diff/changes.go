@@ -128,6 +128,13 @@ func (c *comparer) addReachable() {
 				work = append(work, a)
 			}
 		}
+		if s := c.New.SectionAt(t); s != nil && c.New.Fixed() && !s.Write && !s.Exec {
+			for _, rel := range c.New.RelocsIn(module.Range{Start: t, End: c.New.ObjectEnd(t)}) {
+				if a, ok := rel.Leads(); ok {
+					work = append(work, a)
+				}
+			}
+		}
 		if r, ok := c.Fresh(t); ok {
 			for _, rel := range c.New.RelocsIn(r) {
 				if a, ok := rel.Leads(); ok {
