@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotpatch/internal/engine"
 	"hotpatch/internal/patch"
 )
@@ -306,9 +308,16 @@ func straced(t *testing.T, g *target, _ module, _ *patch.Patch) func() {
 
 // probed sets a uprobe on the entry of a function that changes.
 func probed(t *testing.T, g *target, m module, p *patch.Patch) func() {
-	const dir = "/sys/kernel/tracing/"
-	if _, err := os.Stat(dir + "uprobe_events"); err != nil {
-		t.Skipf("needs a kernel with uprobe events: %v", err)
+	dir := "/sys/kernel/tracing/"
+	if _, err := os.Stat(dir + "uprobe_events"); err != nil { // nobody has mounted it
+		dir = t.TempDir() + "/"
+		if err := unix.Mount("tracefs", dir, "tracefs", 0, ""); err != nil {
+			t.Skipf("needs a kernel with tracefs: %v", err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+		if _, err := os.Stat(dir + "uprobe_events"); err != nil {
+			t.Skipf("needs a kernel with uprobe events: %v", err)
+		}
 	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", g.pid()))
 	if err != nil {
