@@ -1,7 +1,9 @@
 package process
 
 import (
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -9,16 +11,33 @@ import (
 
 // BeNice lets everything else on the machine go before this program, all of
 // its threads and those to come: its work is not urgent, but for the moments
-// in which it holds threads, and then it has real-time priority.
+// in which it holds threads, and then it has real-time priority. Where no
+// processor is idle it does not: beside many busy threads the work of a moment
+// would take minutes, and what is outdated runs on meanwhile.
 func BeNice() {
-	const lowest, session = 19, 10
-	onThreads(func(tid int) { _ = unix.Setpriority(unix.PRIO_PROCESS, tid, lowest) }) // lowering is always allowed
-	// That is all among the tasks of one session; against those of others the
-	// session's value counts (sched(7), "The autogroup feature"). It is not the
-	// lowest: on a busy machine a patch would take minutes.
-	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
-		_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(session)), 0)
+	const nice = 10
+	if !idle() {
+		return
 	}
+	onThreads(func(tid int) { _ = unix.Setpriority(unix.PRIO_PROCESS, tid, nice) }) // lowering is always allowed
+	// That is all among the tasks of one session; against those of others the
+	// session's value counts (sched(7), "The autogroup feature").
+	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
+		_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
+	}
+}
+
+// idle reports whether there are processors enough for the threads that want
+// one just now, the caller among them: proc_loadavg(5), fourth field.
+func idle() bool {
+	var l1, l5, l15 float64
+	var running, all int
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return false
+	}
+	_, err = fmt.Sscanf(string(text), "%f %f %f %d/%d", &l1, &l5, &l15, &running, &all)
+	return err == nil && running <= runtime.NumCPU()
 }
 
 // KeepOff keeps this program, all of its threads, off the processor on which

@@ -9,8 +9,8 @@ import (
 	"hotpatch/test/tool"
 )
 
-// stop measures the stop alone, as hotpatch reports it, and the look at the
-// stacks in it: for several numbers of threads, at rest and half of them at
+// stop measures the stop alone, as hotpatch reports it, the look at the stacks
+// in it, and beside it what the kernel takes for any stop: for several numbers of threads, at rest and half of them at
 // work, with few entries and with many.
 func (b *bench) stop(ctx context.Context) error {
 	var rows [][]string
@@ -41,7 +41,7 @@ func (b *bench) stop(ctx context.Context) error {
 		}
 	}
 	fmt.Printf("\nThe stop, %d times apply, level strict; median and 99th percentile in microseconds; load average %s\n\n", b.rounds, load())
-	return table.Write(os.Stdout, []string{"threads", "at", "entries", "pause", "... the look at stacks", "... all else"}, rows)
+	return table.Write(os.Stdout, []string{"threads", "at", "entries", "pause", "... the look at stacks", "... all else", "a stop in which nothing is done"}, rows)
 }
 
 func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work []string) ([]string, error) {
@@ -70,5 +70,9 @@ func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work [
 			return nil, err
 		}
 	}
-	return []string{medianAndTail(pause), medianAndTail(check), medianAndTail(rest)}, ctx.Err()
+	floor, err := floorOf(t.pid(), b.rounds)
+	if err != nil {
+		return nil, err
+	}
+	return []string{medianAndTail(pause), medianAndTail(check), medianAndTail(rest), medianAndTail(floor)}, ctx.Err()
 }
