@@ -261,7 +261,8 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeCases(o, n)
 	c.judgeLocks(ch)
 	c.judgeTLSSlots(o, n)
+	c.judgeOnce(o, n)
 	if c.onlyAtStart(o) {
-		c.refuse(Constructor, n.Name, "runs when the module is loaded, and has run already")
+		c.refuse(Constructor, n.Name, "runs once, when the module is loaded or before its first use, and may have run already")
 	}
 }

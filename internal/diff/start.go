@@ -8,7 +8,8 @@ import (
 )
 
 // onlyAtStart reports whether a function of the baseline runs when the module
-// is loaded and at no other time: the loader calls it, or only such functions do.
+// is loaded or the first time that something asks for it, and at no other time:
+// the loader or pthread_once calls it, or only such functions do.
 func (c *comparer) onlyAtStart(f *module.Func) bool {
 	if c.atStart == nil {
 		c.atStart = make(map[*module.Func]bool)
@@ -16,6 +17,9 @@ func (c *comparer) onlyAtStart(f *module.Func) bool {
 			if g := c.Old.FuncAt(a); g != nil && g.Entry() == a {
 				c.atStart[g] = true
 			}
+		}
+		for _, g := range c.calledOnce() {
+			c.atStart[g] = true
 		}
 		if len(c.atStart) > 0 {
 			c.spreadStart()

@@ -41,7 +41,7 @@ func (b *bench) stop(ctx context.Context) error {
 		}
 	}
 	fmt.Printf("\nThe stop, %d times apply, level strict; median and 99th percentile in microseconds; load average %s\n\n", b.rounds, load())
-	return table.Write(os.Stdout, []string{"threads", "at", "entries", "pause", "... the look at stacks", "... all else", "a stop in which nothing is done"}, rows)
+	return table.Write(os.Stdout, []string{"threads", "at", "entries", "pause", "... the look at stacks", "... all else", "a stop in which nothing is done", "blocked"}, rows)
 }
 
 func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work []string) ([]string, error) {
@@ -52,27 +52,39 @@ func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work [
 	defer t.stop()
 	pids := []int{t.pid()}
 	var pause, check, rest []float64
-	done := func(ps []tool.Process, err error, want string) error {
-		if err == nil && ps[0].State != want {
-			err = fmt.Errorf("state %q, not %q: %s", ps[0].State, want, tool.Explain(ps[0].Reasons))
-		}
-		return err
-	}
-	for range b.rounds {
+	blocked := 0 // no stop was short enough until the deadline
+	for n := 0; n < b.rounds; {
 		ps, err := b.tool.Apply(ctx, pids, files[1])
-		if err := done(ps, err, "patched"); err != nil {
+		if err != nil {
 			return nil, err
 		}
-		p := &ps[0]
-		pause, check, rest = append(pause, p.PauseUS), append(check, p.CheckUS), append(rest, p.PauseUS-p.CheckUS)
-		ps, err = b.tool.Rollback(ctx, pids)
-		if err := done(ps, err, "rolled-back"); err != nil {
-			return nil, err
+		switch p := &ps[0]; p.State {
+		case "patched":
+			n++
+			pause, check, rest = append(pause, p.PauseUS), append(check, p.CheckUS), append(rest, p.PauseUS-p.CheckUS)
+		case "blocked":
+			if blocked++; blocked > b.rounds {
+				return nil, fmt.Errorf("blocked %d times: %s", blocked, tool.Explain(p.Reasons))
+			}
+			continue
+		default:
+			return nil, fmt.Errorf("state %q, not patched: %s", p.State, tool.Explain(p.Reasons))
+		}
+		for state := ""; state != "rolled-back"; state = ps[0].State {
+			if state != "" && state != "blocked" || blocked > b.rounds {
+				return nil, fmt.Errorf("state %q, not rolled-back: %s", state, tool.Explain(ps[0].Reasons))
+			}
+			if state == "blocked" {
+				blocked++
+			}
+			if ps, err = b.tool.Rollback(ctx, pids); err != nil {
+				return nil, err
+			}
 		}
 	}
 	floor, err := floorOf(t.pid(), b.rounds)
 	if err != nil {
 		return nil, err
 	}
-	return []string{medianAndTail(pause), medianAndTail(check), medianAndTail(rest), medianAndTail(floor)}, ctx.Err()
+	return []string{medianAndTail(pause), medianAndTail(check), medianAndTail(rest), medianAndTail(floor), fmt.Sprint(blocked)}, ctx.Err()
 }

@@ -1,0 +1,124 @@
+package diff
+
+import (
+	"slices"
+
+	"hotpatch/internal/module"
+	"hotpatch/internal/module/x86"
+)
+
+// onceCalls are given a function that they call the first time only: the
+// number of the parameter is left aside, none of them takes another function.
+var onceCalls = []string{"pthread_once", "call_once", "CRYPTO_THREAD_run_once"}
+
+// calledOnce are the functions of the baseline whose address is taken for such
+// a call and for nothing else.
+func (c *comparer) calledOnce() []*module.Func {
+	taken := make(map[module.Addr]int) // how often each address is
+	for _, list := range [][]*module.Func{c.Old.Funcs, c.Old.Gaps} {
+		for _, f := range list {
+			for i := range f.Refs {
+				taken[f.Refs[i].Target]++
+			}
+		}
+	}
+	for _, r := range c.Old.Relocs {
+		if a, ok := r.Leads(); ok {
+			taken[a]++
+		}
+	}
+	given := make(map[module.Addr]int)
+	for _, f := range c.Old.Funcs {
+		last := module.Addr(0)
+		for i := range f.Refs {
+			switch r := &f.Refs[i]; {
+			case r.Kind == module.RefAddress && c.Old.FuncAt(r.Target) != nil:
+				last = r.Target
+			case last != 0 && slices.Contains(onceCalls, importName(c.Old, r.Target)):
+				given[last]++
+				last = 0
+			}
+		}
+	}
+	var out []*module.Func
+	for a, n := range given {
+		if f := c.Old.FuncAt(a); f.Entry() == a && taken[a] == n && !f.Exported {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// judgeOnce refuses when what a function does the first time that it runs, to
+// make its static variables, is not what it did: a process where it ran has
+// variables of the baseline (Itanium C++ ABI 3.3.3, One-time Construction API).
+func (c *comparer) judgeOnce(o, n *module.Func) {
+	had, has := c.onces(c.Old, o), c.onces(c.New, n)
+	if len(had) != len(has) {
+		return // a variable more is made when the new code runs first
+	}
+	for i := range had {
+		if !slices.Equal(had[i], has[i]) {
+			c.refuse(Constructor, n.Name, "makes a static variable the first time that it runs, in another way than it did, and may have made it already")
+			return
+		}
+	}
+}
+
+// onces is what takes effect in each part of a function that a guard lets run
+// once, sorted.
+func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
+	calls := make(map[module.Addr]string)
+	for i := range f.Refs {
+		if name := importName(m, f.Refs[i].Target); name == guardAcquire || name == guardRelease {
+			calls[f.Refs[i].At] = name
+		}
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	w, body := c.flowOf(m, f), c.body(m, f)
+	blocks := w.blocks(body)
+	var out [][]uint64
+	for i := range blocks {
+		b := &blocks[i]
+		last := &body[b.end-1]
+		acquired := slices.ContainsFunc(body[b.first:b.end], func(in module.Instr) bool { return calls[in.At] == guardAcquire })
+		if !acquired || last.Kind != x86.Jcc || len(b.next) != 2 {
+			continue
+		}
+		to := b.next[0] // jnz: where it jumps; jz: where it does not
+		if last.Opcode&1 == 0 {
+			to = b.next[1]
+		}
+		inside := map[module.Addr]bool{}
+		seen := make([]bool, len(blocks))
+		for work := []int{to}; len(work) > 0; {
+			k := work[len(work)-1]
+			if work = work[:len(work)-1]; seen[k] {
+				continue
+			}
+			seen[k] = true
+			released := false
+			for _, in := range body[blocks[k].first:blocks[k].end] {
+				inside[in.At] = !released
+				released = released || calls[in.At] == guardRelease
+			}
+			if !released {
+				work = append(work, blocks[k].next...)
+			}
+		}
+		var effects []uint64
+		for _, s := range w.sinks {
+			if inside[s.at] {
+				effects = append(effects, s.hash)
+			}
+		}
+		slices.Sort(effects)
+		out = append(out, effects)
+	}
+	return out
+}
+
+// The calls around what runs once.
+const guardAcquire, guardRelease = "__cxa_guard_acquire", "__cxa_guard_release"

@@ -1,0 +1,45 @@
+// cc: g++ -O2 -fPIC -shared
+// NUMBER: refused constructor-changed
+// CALL: refused constructor-changed
+// NEAR: patchable _Z3useii
+// ONCE: refused constructor-changed
+// BESIDE: patchable _Z5readyv
+// What is made the first time that it is used.
+#include <pthread.h>
+struct limit {
+  int most, least;
+  limit(int m, int l);
+  ~limit();
+  bool holds(int) const;
+};
+extern int ask(int);
+static int table[40];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+int use(int v, int w) {
+#ifdef NUMBER
+  static limit l(10, 2);
+#elif defined CALL
+  static limit l(ask(12), 2);
+#else
+  static limit l(12, 2);
+#endif
+#ifdef NEAR
+  if (v > 1000) return -1;
+#endif
+  return l.holds(v) ? v : w;
+}
+static void fill() {
+  for (int i = 0; i < 40; i++)
+#ifdef ONCE
+    table[i] = ask(i + 1);
+#else
+    table[i] = ask(i);
+#endif
+}
+int ready() {
+#ifdef BESIDE
+  if (ask(3) > 100) return 0;
+#endif
+  pthread_once(&once, fill);
+  return table[3];
+}
