@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -213,6 +214,7 @@ func (c *changer) try() (done bool, err error) {
 		return false, err
 	}
 	var one [1]process.Thread
+	places := placesOf(c.p, edits)
 	err = c.p.Trace(func(tr *process.Tracer) error {
 		for begun := time.Now(); len(c.suspects) > 0 && time.Since(begun) < c.opts.Budget; c.suspects = c.suspects[1:] {
 			if err := tr.StopOne(c.suspects[0], c.opts.Budget); err != nil {
@@ -242,7 +244,7 @@ func (c *changer) try() (done bool, err error) {
 		checked := tr.Held()
 		var werr error
 		if ok && len(hits) == 0 {
-			werr = write(tr, edits)
+			werr = write(tr, edits, places)
 			done = werr == nil
 		}
 		threads := tr.Threads()
@@ -267,16 +269,24 @@ func (c *changer) try() (done bool, err error) {
 	return done, err
 }
 
+// placesOf are the entries, to be read at once.
+func placesOf(p *process.Process, edits []edit) *process.Places {
+	at := make([]process.Addr, len(edits))
+	for i := range edits {
+		at[i] = edits[i].at
+	}
+	return p.NewPlaces(at, len(edit{}.old))
+}
+
 // write changes the entries while all threads are held. An entry that has its
 // new bytes already, from a run that was cut off, is left.
-func write(tr *process.Tracer, edits []edit) error {
+func write(tr *process.Tracer, edits []edit, places *process.Places) error {
+	if err := places.Read(); err != nil {
+		return err
+	}
 	for i := range edits {
 		e := &edits[i]
-		var b [5]byte
-		if err := tr.Process().Read(e.at, b[:]); err != nil {
-			return err
-		}
-		if b != e.old && b != e.new {
+		if b := places.At(i); !bytes.Equal(b, e.old[:]) && !bytes.Equal(b, e.new[:]) {
 			return &Reason{
 				Code: EntryChanged, Function: e.name, Module: e.module,
 				Detail: fmt.Sprintf("changed by another at %v: expected % x, found % x", e.at, e.old, b),

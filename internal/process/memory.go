@@ -77,6 +77,48 @@ func readOf(tid int, a Addr, b []byte) int {
 	return int(n)
 }
 
+// Places are pieces of memory of one size that are read at once, without
+// allocation.
+type Places struct {
+	p      *Process
+	remote []unix.RemoteIovec
+	size   int
+	bytes  []byte
+}
+
+// NewPlaces prepares to read pieces of so many bytes.
+func (p *Process) NewPlaces(at []Addr, size int) *Places {
+	s := &Places{p: p, size: size, bytes: make([]byte, len(at)*size)}
+	for _, a := range at {
+		s.remote = append(s.remote, unix.RemoteIovec{Base: uintptr(a), Len: size})
+	}
+	return s
+}
+
+// Read reads all of them.
+func (s *Places) Read() error {
+	const most = 1024 // IOV_MAX
+	for first := 0; first < len(s.remote); first += most {
+		remote := s.remote[first:min(first+most, len(s.remote))]
+		bytes := s.bytes[first*s.size:][:len(remote)*s.size]
+		local := unix.Iovec{Base: &bytes[0], Len: uint64(len(bytes))}
+		n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(s.p.Pid),
+			uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote[0])), uintptr(len(remote)), 0)
+		if e == 0 && int(n) == len(bytes) {
+			continue
+		}
+		for i := range remote { // where code may be run and not read
+			if err := s.p.Read(Addr(remote[i].Base), bytes[i*s.size:][:s.size]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// At is what was read at the i-th place.
+func (s *Places) At(i int) []byte { return s.bytes[i*s.size:][:s.size] }
+
 // writeTo is process_vm_writev(2) of one piece to a thread's memory, without
 // allocation: only to where the program itself may write. It returns how many
 // bytes it could write.
