@@ -29,7 +29,7 @@ func (c *comparer) judgeData() {
 		}
 		fresh := c.fresh(s)
 		if s.old.Len() != s.new.Len() && !c.explained(s, fresh) {
-			c.refuse(DataLayout, c.objectName(c.Old, s.old.Start), "%d bytes up to the next known object become %d", s.old.Len(), s.new.Len())
+			c.refuse(DataLayout, c.objectName(c.Old, s.old.Start), "%d bytes up to the next known object become %d: it grew, or something new follows it", s.old.Len(), s.new.Len())
 			continue
 		}
 		if !sec.NoBits {
