@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -141,21 +142,20 @@ type finding struct {
 }
 
 func (r reason) String() string {
-	var b strings.Builder
-	b.WriteString(r.Code)
-	for _, f := range [][2]string{{"", r.Name}, {"", r.Detail}} {
-		if f[1] != "" {
-			fmt.Fprintf(&b, ": %s%s", f[0], f[1])
-		}
+	parts := []string{r.Code, r.Name}
+	if r.Function != "" && r.Thread == "" {
+		parts = append(parts, "function "+r.Function)
 	}
+	parts = slices.DeleteFunc(append(parts, r.Detail), func(p string) bool { return p == "" })
+	out := strings.Join(parts, ": ")
 	if r.Thread != "" && r.Function != "" {
 		of := ""
 		if r.PID != 0 {
 			of = fmt.Sprintf(" of process %d", r.PID)
 		}
-		fmt.Fprintf(&b, " (thread %d %q%s in %s)", r.Tid, r.Thread, of, r.Function)
+		out += fmt.Sprintf(" (thread %d %q%s in %s)", r.Tid, r.Thread, of, r.Function)
 	}
-	return b.String()
+	return out
 }
 
 func diffReasons(rs []diff.Reason) []reason {
