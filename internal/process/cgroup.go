@@ -39,6 +39,9 @@ func (p *Process) MemoryRoom() (room int64, group string, err error) {
 	return room, group, nil
 }
 
+// plenty is what may be left, in bytes, without that it matters how much it is.
+const plenty = 256 << 20
+
 // rooms keeps for a moment what groups had left that had plenty: many processes
 // are in one.
 type rooms struct {
@@ -48,10 +51,7 @@ type rooms struct {
 }
 
 func (s *rooms) of(h *hierarchy, dir string) int64 {
-	const (
-		moment = 20 * time.Millisecond
-		plenty = 256 << 20 // bytes
-	)
+	const moment = 20 * time.Millisecond
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.read) > moment {
@@ -116,7 +116,8 @@ func (h *hierarchy) dirOf(own []byte) (string, bool) {
 	return "", false
 }
 
-// room is what one group has left; false when it has no limit.
+// room is what one group has left, or when that is plenty what it has at least;
+// false when it has no limit.
 func (h *hierarchy) room(dir string) (int64, bool) {
 	number := func(file string) (int64, bool) {
 		b, err := readName(path.Join(dir, file))
@@ -128,6 +129,9 @@ func (h *hierarchy) room(dir string) (int64, bool) {
 		return 0, false
 	}
 	used, ok := number(h.used)
+	if ok && limit-used > plenty {
+		return limit - used, true
+	}
 	stat, err := readName(path.Join(dir, "memory.stat"))
 	if !ok || err != nil {
 		return 0, false

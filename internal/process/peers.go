@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +53,7 @@ var errHeld = errors.New("all processes have to be looked at")
 // of lists the threads that may be of processes which share memory with pid, a
 // process of the program, one of each, and the processes of which that is not
 // known. While threads are held it does little.
-func (s *peers) of(m program, pid int, held bool) (tids, hidden []int, err error) {
+func (s *peers) of(m program, pid int, held bool) (tids []int, hidden hidden, err error) {
 	const (
 		stale  = 5 * time.Second        // long before pids come round, even of 32768
 		unseen = 200 * time.Millisecond // how long a fork may take from its pid on
@@ -61,15 +62,15 @@ func (s *peers) of(m program, pid int, held bool) (tids, hidden []int, err error
 	defer s.mu.Unlock()
 	last, err := lastPid()
 	if err != nil {
-		return nil, nil, err
+		return nil, hidden, err
 	}
 	now := time.Now()
 	if s.by == nil || last < s.last || now.Sub(s.read) > stale && !held {
 		if held {
-			return nil, nil, errHeld
+			return nil, hidden, errHeld
 		}
 		if err := s.readAll(); err != nil {
-			return nil, nil, err
+			return nil, hidden, err
 		}
 		maps.DeleteFunc(s.seen, func(pid int, _ bool) bool { return pid <= last })
 		s.read, s.marked, s.last, s.next = now, now, last, last
@@ -83,18 +84,37 @@ func (s *peers) of(m program, pid int, held bool) (tids, hidden []int, err error
 		}
 		s.last, s.next, s.marked = s.next, last, now
 	}
+	hidden.pids, hidden.read = s.hidden, s.read
 	if a := s.by[m]; a != nil {
-		return a.with(pid, held), s.hidden, nil
+		tids = a.with(pid, held)
 	}
-	return nil, s.hidden, nil
+	return tids, hidden, nil
 }
+
+// hidden are processes that may not be looked at, in the order in which they
+// were found since all were read.
+type hidden struct {
+	pids []int
+	read time.Time
+}
+
+// loadavg is /proc/loadavg: opened once, since it is read in every stop.
+var loadavg = sync.OnceValues(func() (int, error) {
+	return unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+})
 
 // lastPid is the pid that was given last.
 func lastPid() (int, error) {
-	b, err := readName("/proc/loadavg")
+	fd, err := loadavg()
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("open /proc/loadavg: %w", err)
 	}
+	var text [128]byte
+	n, _, e := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)), 0, 0, 0)
+	if e != 0 {
+		return 0, fmt.Errorf("read /proc/loadavg: %w", e)
+	}
+	b := text[:n]
 	last, err := strconv.Atoi(strings.TrimSpace(string(b[1+strings.LastIndexByte(string(b), ' '):])))
 	if err != nil {
 		return 0, fmt.Errorf("parse /proc/loadavg: %w", err)

@@ -65,6 +65,7 @@ type Process struct {
 	cache   *Cache
 	program program        // that it executes, once others were looked for
 	witness Addr           // where memory tells whose it is, once it was shared
+	asked   hidden         // whether they have the memory
 	scratch []byte         // of Tids
 	hashed  map[*File]bool // whose identity was asked for
 	toHash  int64          // bytes of those

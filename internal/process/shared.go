@@ -168,8 +168,9 @@ func (p *Process) meet(held bool) (more bool, err error) {
 
 // mayShare refuses when a process that may not be looked at seems to have the
 // memory: the sizes of it and the arguments in it, which all may read, are the
-// same. With CAP_SYS_PTRACE none is hidden.
-func (p *Process) mayShare(hidden []int) error {
+// same. Each is asked once: only a new process can come to share memory. With
+// CAP_SYS_PTRACE none is hidden, or almost none.
+func (p *Process) mayShare(h hidden) error {
 	const tries = 10 // sizes change
 	look := func(pid int) string {
 		dir := "/proc/" + strconv.Itoa(pid)
@@ -177,7 +178,10 @@ func (p *Process) mayShare(hidden []int) error {
 		args, _ := readName(dir + "/cmdline")
 		return string(sizes) + string(args)
 	}
-	for _, pid := range hidden {
+	if !h.read.Equal(p.asked.read) {
+		p.asked = hidden{read: h.read}
+	}
+	for _, pid := range h.pids[len(p.asked.pids):] {
 		for range tries {
 			before, its := look(p.Pid), look(pid)
 			if before != look(p.Pid) {
@@ -189,6 +193,7 @@ func (p *Process) mayShare(hidden []int) error {
 			break
 		}
 	}
+	p.asked = h
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -74,7 +75,7 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 		}
 		queue = next
 	}
-	debs, err := b.download(ctx, get)
+	debs, err := b.download(ctx, get, t.dir, os.Link)
 	if err != nil {
 		return err
 	}
@@ -82,8 +83,11 @@ func (b *bench) needs(ctx context.Context, r *result, pairs []archive.Pair, t *t
 		if err := archive.Unpack(ctx, deb, t.root("needed", get[i].Name)); err != nil {
 			return err
 		}
+		if err := os.Remove(deb); err != nil {
+			return fmt.Errorf("keep the source's folder small: %w", err)
+		}
 	}
-	return b.trim(debs)
+	return b.trim()
 }
 
 // supports says whether something that is needed indirectly helps a program to
@@ -97,8 +101,8 @@ func supports(name string) bool {
 	return strings.Contains(name, "lib")
 }
 
-// trim removes the packages that were fetched longest ago, but for those given.
-func (b *bench) trim(used []string) error {
+// trim removes the packages that were fetched longest ago.
+func (b *bench) trim() error {
 	b.apt <- struct{}{}
 	defer func() { <-b.apt }()
 	entries, err := os.ReadDir(filepath.Join(b.cache, "debs"))
@@ -115,14 +119,11 @@ func (b *bench) trim(used []string) error {
 	}
 	slices.SortFunc(infos, func(x, y fs.FileInfo) int { return x.ModTime().Compare(y.ModTime()) })
 	for _, info := range infos {
-		at := filepath.Join(b.cache, "debs", info.Name())
 		if total <= mostKept {
 			break
 		}
-		if !slices.Contains(used, at) {
-			total -= info.Size()
-			_ = os.Remove(at)
-		}
+		total -= info.Size()
+		_ = os.Remove(filepath.Join(b.cache, "debs", info.Name()))
 	}
 	return nil
 }

@@ -139,7 +139,7 @@ func (b *bench) fetch(ctx context.Context, r *result, pairs []archive.Pair, t *t
 		r.Fetched += p.Old.Size + p.New.Size
 		ps = append(ps, p.Old, p.New)
 	}
-	debs, err := b.download(ctx, ps)
+	debs, err := b.download(ctx, ps, t.dir, os.Rename)
 	if err != nil {
 		return err
 	}
@@ -156,10 +156,25 @@ func (b *bench) fetch(ctx context.Context, r *result, pairs []archive.Pair, t *t
 	return nil
 }
 
-func (b *bench) download(ctx context.Context, ps []*archive.Package) ([]string, error) {
+// download puts packages into a source's folder, by a link or by a move from
+// the cache: what another source does with the cache does not matter then.
+func (b *bench) download(ctx context.Context, ps []*archive.Package, dir string, put func(from, to string) error) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a folder: %w", err)
+	}
 	b.apt <- struct{}{}
 	defer func() { <-b.apt }()
-	return b.archive.FetchAll(ctx, ps)
+	debs, err := b.archive.FetchAll(ctx, ps)
+	if err != nil {
+		return nil, err
+	}
+	for i, deb := range debs {
+		debs[i] = filepath.Join(dir, filepath.Base(deb))
+		if err := put(deb, debs[i]); err != nil {
+			return nil, fmt.Errorf("take a package from the cache: %w", err)
+		}
+	}
+	return debs, nil
 }
 
 // trees are the unpacked packages of one source in both builds.
