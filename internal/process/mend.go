@@ -6,31 +6,46 @@ import (
 
 // restartable are the system calls that return EINTR after a stop, although
 // no signal handler ran (signal(7), "Interruption of system calls and library
-// functions by stop signals"), and that can be made again without harm. The
-// value says whether the call has a signal mask of its own. For any other call
-// a second try could hit something else: a descriptor that another thread has
-// opened meanwhile, after close.
+// functions by stop signals"), and that can be made again without harm. For any
+// other call a second try could hit something else: a descriptor that another
+// thread has opened meanwhile, after close.
 var restartable = map[uint64]bool{
-	unix.SYS_EPOLL_WAIT:      false,
+	unix.SYS_EPOLL_WAIT:      true,
 	unix.SYS_EPOLL_PWAIT:     true,
 	unix.SYS_EPOLL_PWAIT2:    true,
-	unix.SYS_SEMOP:           false,
-	unix.SYS_SEMTIMEDOP:      false,
-	unix.SYS_RT_SIGTIMEDWAIT: false,
-	unix.SYS_IO_GETEVENTS:    false,
+	unix.SYS_SEMOP:           true,
+	unix.SYS_SEMTIMEDOP:      true,
+	unix.SYS_RT_SIGTIMEDWAIT: true,
+	unix.SYS_IO_GETEVENTS:    true,
 	unix.SYS_IO_PGETEVENTS:   true,
-	unix.SYS_READ:            false, // a socket with SO_RCVTIMEO, as those that follow
-	unix.SYS_READV:           false,
-	unix.SYS_ACCEPT:          false,
-	unix.SYS_ACCEPT4:         false,
-	unix.SYS_RECVFROM:        false,
-	unix.SYS_RECVMSG:         false,
-	unix.SYS_RECVMMSG:        false,
-	unix.SYS_WRITE:           false, // with SO_SNDTIMEO, when nothing was sent
-	unix.SYS_WRITEV:          false,
-	unix.SYS_SENDTO:          false,
-	unix.SYS_SENDMSG:         false,
+	unix.SYS_IO_URING_ENTER:  true, // nothing was submitted
+	unix.SYS_READ:            true, // a socket with SO_RCVTIMEO, as those that follow
+	unix.SYS_READV:           true,
+	unix.SYS_ACCEPT:          true,
+	unix.SYS_ACCEPT4:         true,
+	unix.SYS_RECVFROM:        true,
+	unix.SYS_RECVMSG:         true,
+	unix.SYS_RECVMMSG:        true,
+	unix.SYS_SPLICE:          true,
+	unix.SYS_TEE:             true,
+	unix.SYS_WRITE:           true, // with SO_SNDTIMEO, when nothing was sent
+	unix.SYS_WRITEV:          true,
+	unix.SYS_SENDTO:          true,
+	unix.SYS_SENDMSG:         true,
+	unix.SYS_SENDMMSG:        true,
+	unix.SYS_SENDFILE:        true,
+	unix.SYS_CONNECT:         true, // goes on waiting for the connection that it began
 }
+
+// Errors that never leave the kernel (include/linux/errno.h): on its way back
+// to the program it makes the call again, unless it runs a signal handler and the
+// error says that the call is to return EINTR then.
+const (
+	restartSys    = unix.Errno(512)
+	restartNoIntr = unix.Errno(513)
+	restartNoHand = unix.Errno(514)
+	restartBlock  = unix.Errno(516)
+)
 
 func errnoOf(r *Regs) unix.Errno {
 	if v := int64(r.Rax); v < 0 && v > -4096 {
@@ -40,53 +55,44 @@ func errnoOf(r *Regs) unix.Errno {
 }
 
 // mend makes a thread that has just stopped forget it: a system call that would
-// return EINTR will be made again. That is done at once, so that it holds even
-// if the tracer dies.
+// return EINTR is left to the kernel to make again, as it does with others, or
+// to return EINTR from when a signal has come for the thread, until the moment
+// when it goes on. That holds even if the tracer dies.
 func (t *Tracer) mend(th *Thread) {
 	if th.signal != 0 && t.isIgnored(th.Tid, th.signal) {
 		// A tracee gets signals that it ignores, and its system call is
 		// interrupted by them; without a tracer neither would happen.
 		th.signal, th.event = 0, true
 	}
-	if !th.event || int64(th.Regs.Orig_rax) < 0 || errnoOf(&th.Regs) != unix.EINTR {
-		return
-	}
-	if _, ok := restartable[th.Regs.Orig_rax]; !ok || t.awaitsSignal(th, th.Regs.Orig_rax) {
+	if !th.event || int64(th.Regs.Orig_rax) < 0 || errnoOf(&th.Regs) != unix.EINTR || !restartable[th.Regs.Orig_rax] {
 		return
 	}
 	r := th.Regs
-	r.Rax, r.Orig_rax, r.Rip = r.Orig_rax, ^uint64(0), r.Rip-2
+	r.Rax = ^uint64(restartNoHand) + 1
 	if setRegs(th.Tid, &r) == 0 {
-		th.before, th.Regs, th.mended = th.Regs, r, true
+		th.Regs = r
 	}
 }
 
-// unmend takes that back for a thread about to be resumed when a signal came
-// while it stood: then EINTR is what the program waits for.
-func (t *Tracer) unmend(th *Thread) {
-	if th.mended && t.awaitsSignal(th, th.before.Orig_rax) {
-		setRegs(th.Tid, &th.before)
+// mayBeInterrupted reports whether a signal handler could run in a thread that
+// is in a system call, and end the call. The C library's own two do not: one
+// ends the thread, and after the other the call is made again.
+func (t *Tracer) mayBeInterrupted(th *Thread) bool {
+	const own = 1<<31 | 1<<32 // SIGCANCEL and SIGSETXID, nptl(7)
+	if int64(th.Regs.Orig_rax) < 0 {
+		return false
 	}
-}
-
-// awaitsSignal reports whether a signal is about to be delivered to a thread
-// that is in the system call nr.
-func (t *Tracer) awaitsSignal(th *Thread, nr uint64) bool {
-	pending, e := pendingSignals(th.Tid)
-	if e != 0 || pending == 0 {
-		return e != 0
-	}
-	var blocked uint64
-	// While a call's own mask is in force the kernel shows the other one.
-	if !restartable[nr] && getMask(th.Tid, &blocked) != 0 {
+	t.isIgnored(th.Tid, int(unix.SIGCHLD)) // reads what is caught
+	if !t.signals.known {
 		return true
 	}
-	for s := range 64 {
-		if bit := uint64(1) << s; pending&bit != 0 && blocked&bit == 0 && !t.isIgnored(th.Tid, s+1) {
-			return true
-		}
+	// While a call's own mask is in force the kernel shows the other one. What that
+	// blocks waits until the call is made again, and ends it then.
+	var blocked uint64
+	if getMask(th.Tid, &blocked) != 0 {
+		return true
 	}
-	return false
+	return t.signals.caught&^own&^blocked != 0
 }
 
 // isIgnored reports whether the process of a thread ignores a signal, by its wish

@@ -58,35 +58,6 @@ func getRseq(tid int, c *rseqConfig) unix.Errno {
 	return ptrace(ptraceGetRseqConfiguration, tid, unsafe.Sizeof(*c), uintptr(unsafe.Pointer(c)))
 }
 
-// pendingSignals returns the set of signals that wait for the thread, or for
-// the whole process; bit 0 is signal 1.
-func pendingSignals(tid int) (uint64, unix.Errno) {
-	type args struct {
-		off       uint64
-		flags, nr uint32
-	}
-	var info [32][128]byte // siginfo_t; si_signo is its first int
-	var set uint64
-	for shared := range uint32(2) {
-		a := args{flags: shared, nr: uint32(len(info))} // PTRACE_PEEKSIGINFO_SHARED 1
-		for {
-			n, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_PEEKSIGINFO, uintptr(tid),
-				uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&info)), 0, 0)
-			if e != 0 {
-				return 0, e
-			}
-			for i := range info[:n] {
-				set |= 1 << (info[i][0] - 1)
-			}
-			if n < uintptr(len(info)) {
-				break
-			}
-			a.off += uint64(n)
-		}
-	}
-	return set, 0
-}
-
 // waitTid waits for a change of a tracee. It returns 0 without one when a tick
 // of the watchdog came first, or at once with nohang.
 func waitTid(tid int, status *unix.WaitStatus, nohang bool) (int, unix.Errno) {

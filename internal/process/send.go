@@ -3,8 +3,6 @@ package process
 import (
 	"fmt"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Errand is a system call that a thread was sent to make.
@@ -43,14 +41,11 @@ func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args
 }
 
 func (l *loan) send(nr uintptr, args []uint64) error {
-	// A call that goes on by restart_syscall(2) would begin anew, and a signal
-	// that waits would come before the call that it is to break off.
-	const restartBlock = unix.Errno(516)
+	// A call that goes on by restart_syscall(2) would begin anew. And one that a
+	// signal is to end would not end when it comes while the thread is away: its
+	// frame makes the call again.
 	th := l.th
-	if in := th.before.Orig_rax; th.mended && l.t.awaitsSignal(th, in) {
-		return ErrNoThread
-	}
-	if in := th.Regs.Orig_rax; int64(in) >= 0 && (errnoOf(&th.Regs) == restartBlock || l.t.awaitsSignal(th, in)) {
+	if int64(th.Regs.Orig_rax) >= 0 && errnoOf(&th.Regs) == restartBlock || l.t.mayBeInterrupted(th) {
 		return ErrNoThread
 	}
 	if err := l.begin(); err != nil {
@@ -59,7 +54,6 @@ func (l *loan) send(nr uintptr, args []uint64) error {
 	if err := l.point(nr, args); err != nil {
 		return err
 	}
-	th.mended = false // its frame says so already
 	return nil
 }
 

@@ -2,8 +2,6 @@ package process
 
 import (
 	"encoding/binary"
-
-	"golang.org/x/sys/unix"
 )
 
 // sigframe lays out a struct rt_sigframe (arch/x86/include/asm/sigframe.h) that
@@ -38,19 +36,13 @@ func sigframe(buf []byte, base Addr, restorer Addr, r *Regs, mask uint64, xstate
 
 // again are the registers with which a thread makes its interrupted system
 // call anew from the start; unchanged when it was in none.
-// These errors never leave the kernel (include/linux/errno.h).
+// The state of restart_syscall(2) is lost in rt_sigreturn: that call begins anew.
 func again(r Regs) Regs {
-	const (
-		restartSys       = unix.Errno(512) // ERESTARTSYS
-		restartNoIntr    = unix.Errno(513)
-		restartNoHand    = unix.Errno(514)
-		restartWithBlock = unix.Errno(516) // its state is lost in rt_sigreturn: begin anew
-	)
 	if int64(r.Orig_rax) < 0 {
 		return r
 	}
 	switch e := errnoOf(&r); {
-	case e == restartSys, e == restartNoIntr, e == restartNoHand, e == restartWithBlock:
+	case e == restartSys, e == restartNoIntr, e == restartNoHand, e == restartBlock:
 		r.Rax, r.Rip = r.Orig_rax, r.Rip-2
 	}
 	r.Orig_rax = ^uint64(0)

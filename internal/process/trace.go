@@ -49,8 +49,6 @@ type Thread struct {
 	event  bool // it stands in PTRACE_EVENT_STOP (a trap or a group stop)
 	held   bool
 	dead   bool
-	mended bool // its interrupted system call will be made again
-	before Regs // what it had before that
 }
 
 // Tracer stops threads of one process. Between Stop and Resume nothing else
@@ -248,7 +246,6 @@ func (t *Tracer) release(tid int) {
 // letGo resumes a held thread as if nothing had been.
 func (t *Tracer) letGo(th *Thread) {
 	if th.held {
-		t.unmend(th)
 		ptrace(unix.PTRACE_DETACH, th.Tid, 0, uintptr(th.signal))
 		th.held, th.dead = false, true
 	}
