@@ -273,6 +273,18 @@ func (t *txn) verifyFinder(units []*unit) error {
 	return err
 }
 
+// intact compares the finder's code with what it must be, without its table.
+func (f *FinderRecord) intact(p *process.Process) error {
+	want, got := f.page()[:finderTable], make([]byte, finderTable)
+	if err := p.Read(f.Page, got); err != nil {
+		return err
+	}
+	if k := firstDifference(want, got); k >= 0 {
+		return &Reason{Code: Differs, Function: finderName, Detail: fmt.Sprintf("finder, +%#x: expected %02x, found %02x", k, want[k], got[k])}
+	}
+	return nil
+}
+
 // finderEntries are the entries of units by their places.
 func (t *txn) finderEntries(units []*unit) map[process.Addr][finderEntry]byte {
 	out := map[process.Addr][finderEntry]byte{}

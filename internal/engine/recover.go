@@ -414,6 +414,11 @@ func (t *txn) verifyChange() error {
 			return &Reason{Code: Differs, Module: e.module, Function: e.name, Detail: fmt.Sprintf("entry at %v: expected % x, found % x", e.at, e.new, b)}
 		}
 	}
+	if t.finder != nil {
+		if err := t.finder.intact(t.p); err != nil {
+			return err
+		}
+	}
 	return t.verifyUnits(t.rec.Pending, t.units)
 }
 

@@ -424,6 +424,9 @@ func (t *txn) placeFinder(find func(*process.Module, process.Addr, func(process.
 	t.res.Unwind = "dl_find_object"
 	if t.rec.Finder != nil {
 		t.finder = t.rec.Finder
+		if t.finder.Mapped { // by an earlier patch
+			return t.finder.intact(t.p)
+		}
 		return nil
 	}
 	room, err := find(m.Module, page, nil)
