@@ -99,10 +99,11 @@ func (t *txn) send(c *remoteCall) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	stacks := process.StacksIn(t.maps)
 	var e process.Errand
 	var held time.Duration
 	err = t.p.Trace(func(tr *process.Tracer) (err error) {
-		e, held, err = tr.Send(tid, t.gadgets, 10*t.opts.Budget, c.nr, c.args...)
+		e, held, err = tr.Send(tid, t.gadgets, stacks, 10*t.opts.Budget, c.nr, c.args...)
 		return err
 	})
 	t.res.Prepare = max(t.res.Prepare, held.Microseconds())

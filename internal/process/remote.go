@@ -111,7 +111,7 @@ func (t *Tracer) Borrow(tid int, g Gadgets, budget time.Duration, fn func(Call) 
 	if err != nil {
 		return 0, err
 	}
-	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
+	l := &loan{t: t, g: g, suspend: st.Seccomp != 0, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10), below: touchedPages(20 << 10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return 0, err
 	}
@@ -150,7 +150,8 @@ type loan struct {
 	layout  xlayout
 	area    []byte // for the FPU state; these are made before the stop
 	frame   []byte
-	base    Addr // of the frame
+	base    Addr   // of the frame
+	below   []byte // what was where the frame is
 	mask    uint64
 	changed bool
 	inCall  bool // stands at the end of a system call
@@ -184,7 +185,12 @@ func (l *loan) begin() error {
 	}
 	back = again(back)
 	frame := sigframe(l.frame, l.base, l.g.restorer, &back, l.mask, xstate)
-	// What lies below the red zone is nobody's (psABI 3.2.2): it is not put back.
+	// What lies below the red zone is nobody's (psABI 3.2.2), but where a small
+	// stack ends something else does: it is put back.
+	l.below = l.below[:len(frame)]
+	if n := readOf(tid, l.base, l.below); n != len(frame) {
+		return fmt.Errorf("%w: no room on its stack", ErrNoThread)
+	}
 	if n := writeTo(tid, l.base, frame); n != len(frame) {
 		return fmt.Errorf("%w: no room on its stack", ErrNoThread)
 	}
@@ -323,7 +329,7 @@ func (l *loan) run(req int, event bool) error {
 // ERESTART errors, and the program would see errno 512.
 func (l *loan) end() error {
 	if !l.changed {
-		return nil
+		return l.putBack()
 	}
 	if l.inCall {
 		if e := ptrace(unix.PTRACE_INTERRUPT, l.th.Tid, 0, 0); e != 0 {
@@ -342,5 +348,14 @@ func (l *loan) end() error {
 		return fmt.Errorf("restore registers: %w", e)
 	}
 	l.at("registers restored")
+	return l.putBack()
+}
+
+// putBack restores what was where the frame is, when nothing needs that any more.
+func (l *loan) putBack() error {
+	if n := writeTo(l.th.Tid, l.base, l.below); n != len(l.below) && l.th.held {
+		return errors.New("restore the stack: it cannot be written any more")
+	}
+	l.at("stack restored")
 	return nil
 }

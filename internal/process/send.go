@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,8 +18,9 @@ type Errand struct {
 // stopped once and not four times. What the call returned is not known; look
 // for its effect, and at Errand.Underway. ErrNoThread means that this thread has
 // to be borrowed instead, or another one taken: what it waits for would not go
-// on as it was.
-func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args ...uint64) (e Errand, held time.Duration, err error) {
+// on as it was, or its stack is none of the given ones (StacksIn), so that
+// something else may lie where its frame would.
+func (t *Tracer) Send(tid int, g Gadgets, stacks []Range, budget time.Duration, nr uintptr, args ...uint64) (e Errand, held time.Duration, err error) {
 	st, err := t.p.Status(tid)
 	if err != nil {
 		return e, 0, err
@@ -26,18 +28,37 @@ func (t *Tracer) Send(tid int, g Gadgets, budget time.Duration, nr uintptr, args
 	if now, err := t.p.Stat(tid); err != nil || now.State == 'T' || st.Seccomp != 0 {
 		return e, 0, ErrNoThread // a stopped thread would not come to it; a filter has to be suspended meanwhile
 	}
-	l := &loan{t: t, g: g, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10)}
+	l := &loan{t: t, g: g, layout: xlayoutHere(), area: touchedPages(16 << 10), frame: touchedPages(20 << 10), below: touchedPages(20 << 10)}
 	if err := t.StopOne(tid, budget); err != nil {
 		return e, 0, err
 	}
 	l.th = &t.threads[0]
-	if err = t.ours(tid); err == nil {
+	const most = 20 << 10 // bytes of the frame, with what is left free
+	sp := Addr(l.th.Regs.Rsp)
+	if err = t.ours(tid); err == nil && !slices.ContainsFunc(stacks, func(r Range) bool { return r.Contains(sp-1) && r.Start+most <= sp }) {
+		err = ErrNoThread
+	}
+	if err == nil {
 		err = l.send(nr, args)
 	}
 	if err != nil {
 		err = fmt.Errorf("send thread %d of process %d: %w", tid, t.p.Pid, err)
 	}
 	return Errand{tid, g, l.base}, t.Resume(), err
+}
+
+// StacksIn lists what may hold stacks and nothing else just below one: the
+// first thread's, and anonymous memory that is neither the heap nor follows a
+// mapped file, as the variables of a module do that are 0 at first.
+func StacksIn(maps []Mapping) []Range {
+	var out []Range
+	for i, m := range maps {
+		afterFile := i > 0 && maps[i-1].End == m.Start && maps[i-1].Inode != 0
+		if m.Prot&(Read|Write|Shared) == Read|Write && m.Inode == 0 && m.Path != "[heap]" && !afterFile {
+			out = append(out, m.Range)
+		}
+	}
+	return out
 }
 
 func (l *loan) send(nr uintptr, args []uint64) error {

@@ -12,7 +12,11 @@ import (
 // sendUntilBack sends a thread and waits until it has come back.
 func sendUntilBack(tr *Tracer, tid int, g Gadgets, nr uintptr, args ...uint64) (held time.Duration, err error) {
 	const budget = 10 * time.Second
-	e, held, err := tr.Send(tid, g, budget, nr, args...)
+	maps, err := tr.Process().Maps()
+	if err != nil {
+		return 0, err
+	}
+	e, held, err := tr.Send(tid, g, StacksIn(maps), budget, nr, args...)
 	if err != nil {
 		return held, err
 	}
