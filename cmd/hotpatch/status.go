@@ -255,6 +255,9 @@ func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []
 		if pid <= 0 {
 			return nil, nil, fmt.Errorf("--pid %d: it must be a process id", pid)
 		}
+		if err := process.Misnamed(pid); err != nil {
+			return nil, nil, fmt.Errorf("--pid %d: %w", pid, err)
+		}
 	}
 	procs, err := host.Scan(ctx, opts)
 	if err != nil {

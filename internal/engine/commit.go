@@ -139,7 +139,7 @@ func (t *txn) change(what change) error {
 		c.toEntry()
 	}
 	if t.opts.Level == Entry && !what.entryOK {
-		return &Reason{Code: Conflict, Detail: "the level entry is not safe with this patch"}
+		return &Reason{Code: LevelRefused, Detail: "functions of this patch change together: old and new ones must not run side by side"}
 	}
 	end := time.Now().Add(t.opts.Deadline)
 	suspects, err := t.p.Tids()
@@ -149,6 +149,7 @@ func (t *txn) change(what change) error {
 	if !t.crowd || len(suspects) > 1 { // else the one look is as good as the other
 		c.suspects = suspects
 	}
+	last := false
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		t.res.Tries++
 		done, err := c.try()
@@ -170,7 +171,10 @@ func (t *txn) change(what change) error {
 				end = time.Now().Add(time.Second)
 				continue
 			}
-			return c.blockers()
+			if last || len(c.hits) == 0 {
+				return c.blockers()
+			}
+			last, c.suspects = true, nil // looks at all, to name all
 		}
 		t.sleep(wait)
 	}
@@ -329,6 +333,9 @@ func (c *changer) blockers() error {
 			return nil
 		})
 		out = append(out, r)
+	}
+	if n := len(c.hits) - most; n > 0 {
+		out = append(out, Reason{Code: ThreadInside, Detail: fmt.Sprintf("and %d threads more", n)})
 	}
 	if len(out) == 0 {
 		return &Reason{Code: ThreadBusy, Detail: "the process was never seen at rest"}

@@ -98,12 +98,15 @@ const (
 	NoUnwind      Code = "no-unwinding"    // exceptions would end in new code
 	SharedMemory  Code = "shared-memory"   // with another process, which cannot be held
 	MainEnded     Code = "main-thread-ended"
-	TooLarge      Code = "too-large" // more modules, mappings or tables than are looked at
-	Locked        Code = "locked"    // another transaction on this process is under way
-	Conflict      Code = "conflict"  // with a patch that is in the process
-	BadPatch      Code = "bad-patch" // contradicts itself
-	Kernel        Code = "kernel"    // forbids something
-	Differs       Code = "differs"   // a byte is not what it should be
+	TooLarge      Code = "too-large"         // more modules, mappings or tables than are looked at
+	Locked        Code = "locked"            // another transaction on this process is under way
+	Conflict      Code = "conflict"          // with a patch that is in the process
+	BadPatch      Code = "bad-patch"         // contradicts itself
+	Kernel        Code = "kernel"            // forbids something
+	LevelRefused  Code = "level-not-allowed" // entry, where more than one function changes together
+	NotRetired    Code = "not-retired"       // asked for, and the patch is in force without
+	NotSealed     Code = "not-sealed"        // the same
+	Differs       Code = "differs"           // a byte is not what it should be
 	Gone          Code = "exited"
 	Internal      Code = "failed"
 )

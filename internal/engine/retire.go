@@ -43,6 +43,21 @@ func (u *unit) bodies() []process.Range {
 	return out
 }
 
+// noteUnhardened says what the options ask for and patches lack that are in
+// force already.
+func (t *txn) noteUnhardened() {
+	const how = "the patch is in force already: roll back and apply it again with this option"
+	for i := range t.rec.Units {
+		r := &t.rec.Units[i]
+		if t.opts.Retire && !r.Retired {
+			t.res.Reasons = append(t.res.Reasons, Reason{Code: NotRetired, Module: r.Path, Detail: how})
+		}
+		if t.opts.Seal && !r.Sealed {
+			t.res.Reasons = append(t.res.Reasons, Reason{Code: NotSealed, Module: r.Path, Detail: how})
+		}
+	}
+}
+
 // harden does what the options ask for beyond patching. A kernel that cannot
 // seal is no failure: the result says so.
 func (t *txn) harden() error {
@@ -55,12 +70,17 @@ func (t *txn) harden() error {
 				return err
 			}
 			t.res.Retired = true
+		} else if t.opts.Retire {
+			why := "the level strict was not reached: old code may still run"
+			if t.res.Level == Strict {
+				why = "not every stack could be unwound to its end"
+			}
+			t.res.Reasons = append(t.res.Reasons, Reason{Code: NotRetired, Module: u.patch.Module, Detail: why})
 		}
 		if t.opts.Seal {
 			_, err := t.borrow([]remoteCall{{what: "seal", nr: sysMseal, r: u.room, args: []uint64{uint64(u.room.Start), uint64(u.room.End - u.room.Start), 0}}})
 			if reason := (*Reason)(nil); errors.As(err, &reason) && reason.Code == Kernel {
-				reason.Detail += ": the new code is not sealed"
-				t.res.Reasons = append(t.res.Reasons, *reason)
+				t.res.Reasons = append(t.res.Reasons, Reason{Code: NotSealed, Module: u.patch.Module, Detail: reason.Detail})
 				continue
 			}
 			if err != nil {

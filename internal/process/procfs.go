@@ -145,6 +145,30 @@ func parseStatus(b []byte) Status {
 	return s
 }
 
+// Misnamed says why a number does not name a process that could be patched,
+// when that is so as long as it lasts: it is a thread's, or the kernel's own.
+func Misnamed(pid int) error {
+	b, err := readName("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return nil // none any more
+	}
+	if st := parseStatus(b); st.Tgid != pid {
+		return fmt.Errorf("%d is a thread of process %d", pid, st.Tgid)
+	}
+	const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
+	if b, err = readName("/proc/" + strconv.Itoa(pid) + "/stat"); err != nil {
+		return nil
+	}
+	// proc_pid_stat(5): the flags are the seventh field after the name.
+	f := strings.Fields(string(b[1+strings.LastIndexByte(string(b), ')'):]))
+	if len(f) > 6 {
+		if flags, err := strconv.ParseUint(f[6], 10, 64); err == nil && flags&kernelThread != 0 {
+			return fmt.Errorf("%d is a thread of the kernel", pid)
+		}
+	}
+	return nil
+}
+
 // Exe is the path of the executable, in the process's own mount namespace;
 // with " (deleted)" at its end when it is.
 func (p *Process) Exe() (string, error) { return p.link("exe") }
