@@ -95,6 +95,8 @@ var groups = []struct {
 		{"stacks switched by the program's own assembly", "not recognised; new code stays for who sleeps in it", live, "TestSleepingCoroutine"},
 		{"a thread inside a changed function, deep, below a signal handler", "blocked and named; patched when it leaves", live, "TestInside"},
 		{"system calls of every kind under way", "carry on, no EINTR", live, "TestSystemCalls"},
+		{"system calls that a signal is to end", "ended by it, with EINTR", live, "TestEndedBySignals"},
+		{"a small alternate stack, almost full", "what lies below it is as it was", live, "TestSmallStack"},
 	}},
 }
 

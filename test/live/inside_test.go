@@ -8,6 +8,7 @@ import (
 
 	"hotpatch/internal/engine"
 	"hotpatch/internal/patch"
+	"hotpatch/internal/process"
 )
 
 // blocker checks that a blocked transaction names the thread, and changed nothing.
@@ -178,4 +179,47 @@ func TestEntryLevel(t *testing.T) {
 	}
 	g.want("value", "200")
 	g.want("release", "10")
+}
+
+// TestFinderStays: the page that tells the C library of new code stays mapped
+// after a rollback; when somebody changed it meanwhile, the next patch does not
+// go through it.
+func TestFinderStays(t *testing.T) {
+	t.Parallel()
+	m := build(t, "throw.cc", program)
+	p := m.patch(t)
+	g := m.start(t)
+	e := newEngine(t, engine.Options{Level: engine.Strict})
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+	wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+	target, err := process.Open(g.pid(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	maps, err := target.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(maps, func(m process.Mapping) bool { return m.Prot&process.Exec != 0 && m.Inode == 0 && m.Path == "" })
+	if i < 0 {
+		t.Fatal("the finder is not mapped any more: the test shows nothing")
+	}
+	var was [1]byte
+	if err := target.Read(maps[i].Start, was[:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Write(maps[i].Start, []byte{0xcc}); err != nil {
+		t.Fatal(err)
+	}
+	r := e.Apply(g.pid(), []*patch.Patch{p})
+	if r.State == engine.Patched || !slices.ContainsFunc(r.Reasons, func(r engine.Reason) bool { return r.Code == engine.Differs }) {
+		t.Fatalf("the engine says %s, %+v", r.State, r.Reasons)
+	}
+	g.want("throw 4", "4 1")
+	if err := target.Write(maps[i].Start, was[:]); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+	g.want("throw 4", "too large, says the fixed build 4 10")
 }

@@ -132,7 +132,7 @@ func TestSystemCalls(t *testing.T) {
 	m := build(t, "calls.c", program)
 	p := m.patch(t)
 	g := m.start(t)
-	g.want("start", "21")
+	g.want("start", "23")
 	g.want("early", "none")
 	e := newEngine(t, engine.Options{Level: engine.Strict})
 	for range 25 {
@@ -149,6 +149,39 @@ func TestSystemCalls(t *testing.T) {
 		t.Errorf("%s signals sent, %s handled", sent, handled)
 	}
 	g.want("wake", "all")
+}
+
+// TestEndedBySignals: a call that a signal is to end is ended by it, also when
+// the signal comes while the thread is held or makes a call for us.
+func TestEndedBySignals(t *testing.T) {
+	t.Parallel()
+	m := build(t, "ended.c", program)
+	p := m.patch(t)
+	g := m.start(t)
+	g.want("start", "4")
+	e := newEngine(t, engine.Options{Level: engine.Strict})
+	for range 25 {
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+		g.want("value", "2")
+		wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+		g.want("going", "all")
+	}
+}
+
+// TestSmallStack: what lies below a stack on which there is no room for a frame
+// is as it was.
+func TestSmallStack(t *testing.T) {
+	t.Parallel()
+	m := build(t, "smallstack.c", program)
+	p := m.patch(t)
+	g := m.start(t)
+	e := newEngine(t, engine.Options{Level: engine.Strict})
+	g.want("deep", "in")
+	for range 3 {
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
+		wantState(t, e.Remove(g.pid(), nil), engine.Removed)
+	}
+	g.want("up", "0")
 }
 
 // TestPlaceTaken: the program itself maps memory where the overlay was to go,

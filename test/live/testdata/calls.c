@@ -3,6 +3,7 @@
  * come to those whose calls go on after a handler (signal(7)); no other call
  * survives one by itself. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -24,7 +25,7 @@
 
 static FN int work(int x) { return x + IF_FIXED(2, 1); }
 
-#define EACH(X) X(READ) X(EPOLL) X(EPOLL2) X(POLL) X(SELECT) X(RECV) X(READTIMED) X(RECVMSG) X(SEND) X(WRITETIMED) X(ACCEPT) X(SEMOP) X(MSGRCV) X(SIGTIMED) X(FUTEX) X(SEMWAIT) X(NANOSLEEP) X(CLOCK) X(CONDTIMED) X(WAITPID) X(AIO)
+#define EACH(X) X(READ) X(EPOLL) X(EPOLL2) X(POLL) X(SELECT) X(RECV) X(READTIMED) X(RECVMSG) X(SPLICE) X(SEND) X(SENDMMSG) X(WRITETIMED) X(ACCEPT) X(SEMOP) X(MSGRCV) X(SIGTIMED) X(FUTEX) X(SEMWAIT) X(NANOSLEEP) X(CLOCK) X(CONDTIMED) X(WAITPID) X(AIO)
 #define ENUM(n) n,
 #define NAME(n) #n,
 enum { EACH(ENUM) KINDS };
@@ -51,7 +52,7 @@ static int blocked(int k)
 	fd_set set;
 	sigset_t usr2;
 	char c;
-	int fd = pipes[k][0], n;
+	int fd = pipes[k][0], n, way[2];
 	clock_gettime(CLOCK_REALTIME, &at);
 	at.tv_sec += 60;
 	switch (k) {
@@ -72,6 +73,8 @@ static int blocked(int k)
 	case READTIMED: return read(fd, &c, 1) == 1;
 	case RECVMSG: return recvmsg(fd, &(struct msghdr){.msg_iov = &(struct iovec){&c, 1}, .msg_iovlen = 1}, 0) == 1;
 	case SEND: return send(fd, full, sizeof full, 0) > 0;
+	case SENDMMSG: return sendmmsg(fd, &(struct mmsghdr){.msg_hdr = {.msg_iov = &(struct iovec){full, sizeof full}, .msg_iovlen = 1}}, 1, 0) == 1;
+	case SPLICE: return pipe(way) == 0 && splice(fd, NULL, way[1], NULL, 1, 0) == 1;
 	case WRITETIMED: return write(fd, full, sizeof full) > 0;
 	case ACCEPT: return accept(listener, NULL, NULL) >= 0;
 	case SEMOP: return semop(sem, &down, 1) == 0;
@@ -156,7 +159,7 @@ static void start(void)
 			setsockopt(pipes[k][0], SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
 			setsockopt(pipes[k][0], SOL_SOCKET, SO_SNDTIMEO, &minute, sizeof minute);
 		}
-		if (k == SEND || k == WRITETIMED)
+		if (k >= SEND && k <= WRITETIMED)
 			while (send(pipes[k][0], full, sizeof full, MSG_DONTWAIT) > 0)
 				;
 		pthread_create(&threads[k], NULL, thread, (void *)k);
@@ -186,7 +189,7 @@ static void wake(void)
 	int n = 0;
 	cb.aio_fildes = (unsigned)fileno(tmp);
 	for (int k = 0; k < KINDS; k++)
-		if (k == SEND || k == WRITETIMED)
+		if (k >= SEND && k <= WRITETIMED)
 			for (int n = 0; !returned[k] && n < 100; n++)
 				while (recv(pipes[k][1], full, sizeof full, MSG_DONTWAIT) > 0)
 					usleep(100);
