@@ -82,7 +82,7 @@ func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work [
 			}
 		}
 	}
-	floor, err := floorOf(t.pid(), b.rounds)
+	floor, err := b.floorOf(ctx, t.pid())
 	if err != nil {
 		return nil, err
 	}
