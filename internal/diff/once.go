@@ -54,19 +54,22 @@ func (c *comparer) calledOnce() []*module.Func {
 // variables of the baseline (Itanium C++ ABI 3.3.3, One-time Construction API).
 func (c *comparer) judgeOnce(o, n *module.Func) {
 	had, has := c.onces(c.Old, o), c.onces(c.New, n)
-	if len(had) != len(has) {
-		return // a variable more is made when the new code runs first
+	if len(had) > len(has) {
+		had, has = has, had
 	}
-	for i := range had {
-		if !slices.Equal(had[i], has[i]) {
+	for _, once := range had { // one more is made when the new code runs first, one less is not used any more
+		i := slices.IndexFunc(has, func(other []uint64) bool { return slices.Equal(once, other) })
+		if i < 0 {
 			c.refuse(Constructor, n.Name, "makes a static variable the first time that it runs, in another way than it did, and may have made it already")
 			return
 		}
+		has = slices.Delete(has, i, i+1)
 	}
 }
 
 // onces is what takes effect in each part of a function that a guard lets run
-// once, sorted.
+// once, sorted; of the whole function where it is not seen what the guard
+// leads to.
 func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
 	calls := make(map[module.Addr]string)
 	for i := range f.Refs {
@@ -84,12 +87,14 @@ func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
 		b := &blocks[i]
 		last := &body[b.end-1]
 		acquired := slices.ContainsFunc(body[b.first:b.end], func(in module.Instr) bool { return calls[in.At] == guardAcquire })
-		if !acquired || last.Kind != x86.Jcc || len(b.next) != 2 {
+		if !acquired {
 			continue
 		}
-		to := b.next[0] // jnz: where it jumps; jz: where it does not
-		if last.Opcode&1 == 0 {
-			to = b.next[1]
+		to := 0
+		if last.Kind == x86.Jcc && len(b.next) == 2 {
+			if to = b.next[0]; last.Opcode&1 == 0 { // jnz: where it jumps; jz: where it does not
+				to = b.next[1]
+			}
 		}
 		inside := map[module.Addr]bool{}
 		seen := make([]bool, len(blocks))

@@ -10,8 +10,8 @@ import (
 )
 
 // stop measures the stop alone, as hotpatch reports it, the look at the stacks
-// in it, and beside it what the kernel takes for any stop: for several numbers of threads, at rest and half of them at
-// work, with few entries and with many.
+// in it, and beside it what the kernel takes for any stop: for several numbers
+// of threads, at rest and half of them at work, with few entries and with many.
 func (b *bench) stop(ctx context.Context) error {
 	var rows [][]string
 	files := map[int][2]string{}
@@ -52,34 +52,31 @@ func (b *bench) stopOf(ctx context.Context, files [2]string, threads int, work [
 	defer t.stop()
 	pids := []int{t.pid()}
 	var pause, check, rest []float64
-	blocked := 0 // no stop was short enough until the deadline
-	for n := 0; n < b.rounds; {
-		ps, err := b.tool.Apply(ctx, pids, files[1])
+	blocked := 0 // times that no stop was short enough until the deadline
+	do := func(want string, command func() ([]tool.Process, error)) (*tool.Process, error) {
+		for {
+			ps, err := command()
+			if err != nil {
+				return nil, err
+			}
+			p := &ps[0]
+			if p.State == want {
+				return p, nil
+			}
+			if p.State != "blocked" || blocked == b.rounds {
+				return nil, fmt.Errorf("state %q, not %q: %s", p.State, want, tool.Explain(p.Reasons))
+			}
+			blocked++
+		}
+	}
+	for range b.rounds {
+		p, err := do("patched", func() ([]tool.Process, error) { return b.tool.Apply(ctx, pids, files[1]) })
 		if err != nil {
 			return nil, err
 		}
-		switch p := &ps[0]; p.State {
-		case "patched":
-			n++
-			pause, check, rest = append(pause, p.PauseUS), append(check, p.CheckUS), append(rest, p.PauseUS-p.CheckUS)
-		case "blocked":
-			if blocked++; blocked > b.rounds {
-				return nil, fmt.Errorf("blocked %d times: %s", blocked, tool.Explain(p.Reasons))
-			}
-			continue
-		default:
-			return nil, fmt.Errorf("state %q, not patched: %s", p.State, tool.Explain(p.Reasons))
-		}
-		for state := ""; state != "rolled-back"; state = ps[0].State {
-			if state != "" && state != "blocked" || blocked > b.rounds {
-				return nil, fmt.Errorf("state %q, not rolled-back: %s", state, tool.Explain(ps[0].Reasons))
-			}
-			if state == "blocked" {
-				blocked++
-			}
-			if ps, err = b.tool.Rollback(ctx, pids); err != nil {
-				return nil, err
-			}
+		pause, check, rest = append(pause, p.PauseUS), append(check, p.CheckUS), append(rest, p.PauseUS-p.CheckUS)
+		if _, err := do("rolled-back", func() ([]tool.Process, error) { return b.tool.Rollback(ctx, pids) }); err != nil {
+			return nil, err
 		}
 	}
 	floor, err := b.floorOf(ctx, t.pid())

@@ -1,5 +1,6 @@
 // cc: g++ -O2 -fPIC -shared
 // NUMBER: refused constructor-changed
+// ANOTHER: refused constructor-changed
 // CALL: refused constructor-changed
 // NEAR: patchable _Z3useii
 // ONCE: refused constructor-changed
@@ -16,12 +17,16 @@ extern int ask(int);
 static int table[40];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 int use(int v, int w) {
-#ifdef NUMBER
+#if defined NUMBER || defined ANOTHER
   static limit l(10, 2);
 #elif defined CALL
   static limit l(ask(12), 2);
 #else
   static limit l(12, 2);
+#endif
+#ifdef ANOTHER
+  static limit second(100, 1);
+  if (!second.holds(v)) return -1;
 #endif
 #ifdef NEAR
   if (v > 1000) return -1;
