@@ -159,12 +159,8 @@ func Misnamed(pid int) error {
 	if b, err = readName("/proc/" + strconv.Itoa(pid) + "/stat"); err != nil {
 		return nil
 	}
-	// proc_pid_stat(5): the flags are the seventh field after the name.
-	f := strings.Fields(string(b[1+strings.LastIndexByte(string(b), ')'):]))
-	if len(f) > 6 {
-		if flags, err := strconv.ParseUint(f[6], 10, 64); err == nil && flags&kernelThread != 0 {
-			return fmt.Errorf("%d is a thread of the kernel", pid)
-		}
+	if st, err := parseStat(b); err == nil && st.Flags&kernelThread != 0 {
+		return fmt.Errorf("%d is a thread of the kernel", pid)
 	}
 	return nil
 }
