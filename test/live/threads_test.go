@@ -88,13 +88,13 @@ func TestBusyMain(t *testing.T) {
 	g := m.start(t)
 	before := readText(t, g.pid())
 	e := newEngine(t, engine.Options{Level: engine.Strict})
-	g.say("spin 3000")
+	g.say("spin")
 	time.Sleep(100 * time.Millisecond)
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), engine.Patched)
 	if got, want := g.line(), nextOld+" "+nextFixed+" 1"; got != want {
 		t.Errorf("while it was patched the program saw %s, want %s", got, want)
 	}
-	g.say("spin 3000")
+	g.say("spin")
 	time.Sleep(100 * time.Millisecond)
 	wantState(t, e.Remove(g.pid(), nil), engine.Removed)
 	if got, want := g.line(), nextFixed+" "+nextOld+" 1"; got != want {
