@@ -42,7 +42,7 @@ type sink struct {
 	kind   sinkKind
 	hash   uint64
 	shape  uint64
-	what   uint64 // hash without the size of a store; 0 for a part of one
+	what   uint64 // hash without the size of a store
 	leaves []int64
 	widths []uint8
 	field  int64 // offset that is stored to, when fielded
@@ -56,6 +56,7 @@ type sink struct {
 	direct, // the place has no displacement: the address is the object's
 	update, // it stores what it computes from what was there
 	copied,
+	part, // of a store of several fields, or of bytes of a number
 	vague bool
 	op byte // or, and, xor with a number: 1, 4, 6
 	at module.Addr
@@ -391,9 +392,7 @@ func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 		}
 		s.leaves = append(append(s.leaves, p.base.leaves...), v.leaves...)
 		s.widths = append(append(s.widths, p.base.widths...), v.widths...)
-		if whole {
-			s.what = mix(mix(uint64(sinkStore), p.base.hash), v.hash)
-		}
+		s.what, s.part = mix(mix(uint64(sinkStore), p.base.hash), v.hash), !whole
 		w.sinks = append(w.sinks, s)
 	}
 	one(v, p.disp, size, true)

@@ -204,12 +204,15 @@ func (w *flow) oneByte(in *module.Instr) {
 const filled = 0x80
 
 // extend is a load or move that fills the register up, or finds a bit: what is
-// loaded is one field, however wide the register.
+// loaded is one field, however wide the register, and what is stored in one.
 func (w *flow) extend(in *module.Instr) value {
 	fills := in.Map == 0 || in.Opcode == 0xb6 || in.Opcode == 0xb7 || in.Opcode == 0xbe || in.Opcode == 0xbf
 	v := w.operand(in)
-	if fills && in.ModRM>>6 != 3 {
-		if n := len(v.widths); n > 0 && v.copied {
+	switch n := len(v.widths); {
+	case fills && in.ModRM>>6 == 3:
+		return v
+	case fills:
+		if n > 0 && v.copied {
 			v.widths = append(append([]uint8{}, v.widths[:n-1]...), v.widths[n-1]|filled)
 		}
 		return v

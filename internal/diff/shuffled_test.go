@@ -101,7 +101,7 @@ func TestShuffled(t *testing.T) {
 			}
 		}
 	}
-	if missed > programs/6 {
+	if missed > programs/25 {
 		t.Errorf("another width was missed in %d of %d programs", missed, programs)
 	}
 }

@@ -77,8 +77,10 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 			if i == 1 {
 				at = &p.new
 			}
-			p.several = p.several || *at != nil
-			*at = s
+			if *at == nil {
+				*at = s
+			}
+			p.several = p.several || !slices.Equal((*at).leaves, s.leaves)
 		}
 	}
 	moves := make(map[[2]int64]module.Addr)
@@ -100,7 +102,7 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 				moves[[2]int64{d, e}] = p.new.at
 				half = half || !used[1][d] || !used[0][e]
 				continue
-			case d == e && u&^filled != v&^filled && u+v != 4+8: // 4 plain bytes may be the half of 8
+			case d == e && !p.old.part && !p.new.part && u&^filled != v&^filled && u+v != 4+8: // 4 plain bytes may be the half of 8
 				c.refuse(DataLayout, n.Name, "the field at offset %#x is used with %d bytes, with %d in the fixed build (%v)", d, u&^filled, v&^filled, p.new.at)
 			default:
 				continue
