@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hotpatch/internal/module"
@@ -57,19 +58,39 @@ func (c *comparer) judge() {
 
 // judgeChurn tells a rebuild by another compiler, or with another profile,
 // from a fix: most of the code differs, and a patch would be the whole program.
+// Where many functions differ in nothing but the offsets of fields, it is an
+// object's layout that makes them differ.
 func (c *comparer) judgeChurn() bool {
 	const share, least = 0.25, 60
-	bodies := 0
+	bodies, paired, shifted := 0, 0, 0
 	for _, ch := range c.Changes {
-		if ch.Old == nil || ch.Old.Hash != ch.New.Hash {
+		switch {
+		case ch.Old == nil:
 			bodies++
+		case ch.Old.Hash != ch.New.Hash:
+			bodies, paired = bodies+1, paired+1
+			if c.onlyOffsets(ch.Old, ch.New) {
+				shifted++
+			}
 		}
 	}
+	bodies = max(bodies, len(c.Removed))
 	if bodies < least || float64(bodies) < share*float64(len(c.New.Funcs)) {
 		return false
 	}
-	c.Reasons = []Reason{{Churn, c.New.Name, fmt.Sprintf("%d of %d functions differ", bodies, len(c.New.Funcs))}}
+	if c.Reasons = nil; shifted >= least/4 && float64(shifted) >= share*float64(paired) {
+		c.refuse(DataLayout, c.New.Name, "%d of %d functions differ, %d of them in nothing but the offsets of fields", bodies, len(c.New.Funcs), shifted)
+	} else {
+		c.refuse(Churn, c.New.Name, "%d of %d functions differ or have no counterpart", bodies, len(c.New.Funcs))
+	}
 	return true
+}
+
+// onlyOffsets reports whether two bodies differ in nothing but the offsets of fields.
+func (c *comparer) onlyOffsets(o, n *module.Func) bool {
+	return slices.EqualFunc(c.body(c.Old, o), c.body(c.New, n), func(p, q module.Instr) bool {
+		return p.Key == q.Key || p.Shape == q.Shape && isField(&p) && p.Disp != q.Disp
+	})
 }
 
 func (c *comparer) objectName(m *module.Module, a module.Addr) string {

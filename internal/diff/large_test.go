@@ -92,3 +92,42 @@ func TestLarge(t *testing.T) {
 		t.Errorf("changed functions (-want +got):\n%s\n%v\n%s", d, r.Reasons, why(r, f))
 	}
 }
+
+// TestChurn: a build by another compiler is one, and one in which an object's
+// layout changed is not taken for that.
+func TestChurn(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		src := filepath.Join(dir, name)
+		if err := os.WriteFile(src, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return src
+	}
+	var b strings.Builder
+	b.WriteString("struct s { long a;\n#ifdef GROW\n  long more;\n#endif\n  long b, c; };\nextern long out(long);\n")
+	for i := range 100 {
+		fmt.Fprintf(&b, "long g%d(struct s *s) { s->b += out(s->a * %d + s->c); return s->c; }\n", i, 3+i)
+	}
+	many, fields := write("many.c", program(300, false, nil)), write("fields.c", b.String())
+	for _, c := range []struct {
+		name     string
+		old, new []string
+		want     diff.Code
+	}{
+		{"another compiler", []string{"gcc", "-O2", many}, []string{"clang", "-O2", many}, diff.Churn},
+		{"other options", []string{"gcc", "-O2", many}, []string{"gcc", "-O1", many}, diff.Churn},
+		{"a field more", []string{"gcc", "-O2", fields}, []string{"gcc", "-O2", "-DGROW", fields}, diff.DataLayout},
+	} {
+		compile := func(args []string) buildtest.Build {
+			return buildtest.Compile(t, args[0], append([]string{"-fPIC", "-shared"}, args[1:]...)...)
+		}
+		r, err := diff.Compare(compile(c.old).Stripped, compile(c.new).Stripped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != diff.Refused || len(r.Reasons) != 1 || r.Reasons[0].Code != c.want {
+			t.Errorf("%s: %v %.300v, want %v alone", c.name, r.Verdict, r.Reasons, c.want)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 type turn struct {
 	family string
 	object uint64 // which lock, where it is a variable of the module
+	either bool   // one of several, as the way through the function decides
 	take   bool
 }
 
@@ -45,8 +46,10 @@ func (c *comparer) turns(m *module.Module, f *module.Func) []turn {
 	}
 	for _, s := range c.flowOf(m, f).sites {
 		if t := lockCalls[importName(m, s.callee)]; t.family != "" {
-			if s.first.static {
-				t.object = s.first.hash
+			if v := s.first; v.static && v.hash == mix(tagStatic, uint64(v.object)) {
+				t.object = v.hash
+			} else {
+				t.either = v.static
 			}
 			out = append(out, t)
 		}
@@ -66,21 +69,28 @@ func (c *comparer) judgeLocks(ch *Change) {
 	ch.Locks = true
 	modes := func(list []turn) map[turn][2]bool {
 		out := make(map[turn][2]bool)
-		for _, t := range list {
-			k := turn{family: t.family, object: t.object}
+		note := func(k turn, take bool) {
 			m := out[k]
-			if t.take {
-				m[0] = true
-			} else {
-				m[1] = true
-			}
+			m[0], m[1] = m[0] || take, m[1] || !take
 			out[k] = m
+		}
+		for _, t := range list {
+			if !t.either {
+				note(turn{family: t.family, object: t.object}, t.take)
+			}
+		}
+		for _, t := range list {
+			for k := range out {
+				if t.either && k.family == t.family {
+					note(k, t.take)
+				}
+			}
 		}
 		return out
 	}
 	x, y := modes(old), modes(now)
 	for _, k := range append(slices.Clone(old), now...) {
-		k.take = false
+		k.take, k.either = false, false
 		if a, b := x[k], y[k]; a != b && (a[0] != a[1] || b[0] != b[1]) {
 			c.refuse(LockProtocol, ch.New.Name, "takes or gives back a lock (%s) alone, and did otherwise before: a lock may be held across the patch", k.family)
 			return
