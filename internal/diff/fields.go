@@ -16,7 +16,7 @@ func (c *comparer) judgeOrder(o, n *module.Func) {
 	for k, in := range news {
 		back := [2]uint64{k[1], k[0]}
 		if olds[k] == nil && news[back] == nil && olds[back] != nil {
-			c.refuse(DataLayout, n.Name, "the fields at offsets %#x and %#x changed places (%v)", in[0].Disp, in[1].Disp, in[0].At)
+			c.refuse(DataLayout, n.Name, "the fields at offsets %#x and %#x are used in the other order, and may have changed places (%v)", in[0].Disp, in[1].Disp, in[0].At)
 			return
 		}
 	}
