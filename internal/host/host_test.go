@@ -127,6 +127,21 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// TestCopiedCode: a program that has put a copy of its code in the place of its
+// file's mapping still runs that build.
+func TestCopiedCode(t *testing.T) {
+	privileged(t)
+	dir := tempDir(t)
+	prog, _ := buildDynamic(t, dir)
+	pid := start(t, exec.Command(prog, "copy"))
+	for _, want := range []host.State{host.Current, host.Outdated} {
+		p := scan(t, pid, host.Options{})
+		check(t, p, find(t, p, prog), want, prog)
+		buildStatic(t, dir+"/new", 2)
+		rename(t, dir+"/new", prog)
+	}
+}
+
 func TestProcess(t *testing.T) {
 	privileged(t)
 	prog, _ := buildDynamic(t, tempDir(t))

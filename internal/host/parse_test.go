@@ -17,6 +17,17 @@ func TestParseMaps(t *testing.T) {
 7f0000004000-7f0000005000 rwxs 00000000 00:01 52                         /SYSV00000000 (deleted)
 7f0000006000-7f0000007000 rwxp 00000000 00:00 0
 7f0000008000-7f0000009000 r-xp 00000000 00:00 0                          [vdso]
+7f0000010000-7f0000011000 r--p 00000000 fe:00 53                         /usr/lib/copied.so
+7f0000011000-7f0000013000 r-xp 00000000 00:00 0
+7f0000013000-7f0000014000 r--p 00003000 fe:00 53                         /usr/lib/copied.so
+7f0000020000-7f0000021000 r--p 00000000 fe:00 54                         /usr/share/data-before-code
+7f0000021000-7f0000022000 r-xp 00000000 00:00 0
+7f0000030000-7f0000031000 r--p 00000000 fe:00 55                         /usr/share/data-apart-from-code
+7f0000032000-7f0000033000 r-xp 00000000 00:00 0
+7f0000033000-7f0000034000 r--p 00003000 fe:00 55                         /usr/share/data-apart-from-code
+7f0000040000-7f0000041000 r--p 00000000 fe:00 56                         /usr/lib/partly-copied.so
+7f0000041000-7f0000042000 r-xp 00000000 00:00 0
+7f0000042000-7f0000043000 r-xp 00002000 fe:00 56                         /usr/lib/partly-copied.so
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
 `
 	got, err := parseMaps(strings.NewReader(text))
@@ -26,6 +37,8 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 	want := []mapping{
 		{"400000-40b000", "/usr/bin/a b", false},
 		{"7f0000000000-7f0000001000", "/x\ny", true},
+		{"7f0000010000-7f0000011000", "/usr/lib/copied.so", false},
+		{"7f0000042000-7f0000043000", "/usr/lib/partly-copied.so", false},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(mapping{})); diff != "" {
 		t.Errorf("mappings (-want +got):\n%s", diff)

@@ -225,7 +225,7 @@ func (p *Process) ModulesOf(maps []Mapping) []Module {
 			if n.Inode != 0 && (n.Inode != m.Inode || n.Dev != m.Dev) {
 				break
 			}
-			exec = exec || n.Prot&Exec != 0 && n.Inode == m.Inode
+			exec = exec || n.Prot&Exec != 0 // a copy of it too
 		}
 		if exec {
 			of, bias := maps[i:last:last], m.Start-Addr(h.first)

@@ -55,6 +55,7 @@ var groups = []struct {
 	{"Modules", []row{
 		{"in two namespaces of the dynamic linker (dlmopen)", "both copies patched, one transaction", live, "TestCopies"},
 		{"a second copy loaded after the patch", "patched on its own", live, "TestLaterCopy"},
+		{"code copied over the mapping of its file, whole or in part", "patched, answers like the fixed build; removed, as before", live, "TestPlaces/code-copied"},
 		{"mapped a second time by hand", "refused `no-module`", live, "TestPlaces/mapped-twice-by-hand"},
 		{"unloaded by dlclose at any step", "refused `no-module`; loaded again, patched", live, "TestUnloaded"},
 		{"unloaded and loaded again after the patch, the same or another build", "known as new", live, "TestReload"},

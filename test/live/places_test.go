@@ -62,6 +62,8 @@ var places = []place{
 	{name: "address-space-at-its-limit", does: []string{"size 0"}, refused: engine.Kernel, names: []string{"map overlay", "cannot allocate memory"}},
 	{name: "no-address-space-near", does: []string{"fill"}, refused: engine.NoGap, names: []string{"2 GiB"}},
 	{name: "mapped-twice-by-hand", does: []string{"twice"}, refused: engine.NoModule, names: []string{"more than once"}},
+	{name: "code-copied", does: []string{"copy 0"}},
+	{name: "code-copied-in-part", form: static, does: []string{"copy 4096"}},
 	{name: "swapcontext", flags: []string{"-DCONTEXTS"}, does: []string{"contexts"}, refused: engine.StackSwitch, names: []string{"context in target", "a stack that ends at"}},
 	{name: "swapcontext-unused", flags: []string{"-DCONTEXTS"}},
 	{name: "gdb", occupy: debugged, refused: engine.TracedAlready, names: []string{"gdb"}},

@@ -92,6 +92,23 @@ static void fill(void)
 	}
 }
 
+/* Puts a copy of its code, but for some bytes at its end, in the place of its file's mapping. */
+static void copy_code(size_t rest)
+{
+	unsigned long here = (unsigned long)&value, lo = 0, hi = 0;
+	char line[4096];
+	FILE *f = fopen("/proc/self/maps", "r");
+	must(f != NULL, "maps");
+	while (fgets(line, sizeof line, f) && sscanf(line, "%lx-%lx", &lo, &hi) == 2 && hi <= here)
+		;
+	fclose(f);
+	size_t n = hi - lo - rest;
+	void *to = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(to != MAP_FAILED, "map");
+	memcpy(to, (void *)lo, n);
+	must(!mprotect(to, n, PROT_READ | PROT_EXEC) && mremap(to, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)lo) == (void *)lo, "move");
+}
+
 #ifdef CONTEXTS
 static ucontext_t here, there;
 static char stack[1 << 16];
@@ -138,6 +155,8 @@ int main(int argc, char **argv)
 			contexts();
 		else if (IS("euid"))
 			must(geteuid() != getuid(), "euid");
+		else if (IS("copy"))
+			copy_code(ARG);
 		else if (IS("twice")) { /* its own file once more, by hand */
 			int fd = open("/proc/self/exe", O_RDONLY);
 			must(mmap(NULL, lseek(fd, 0, SEEK_END), PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED, "map");
