@@ -92,8 +92,8 @@ static void fill(void)
 	}
 }
 
-/* Puts a copy of its code, but for some bytes at its end, in the place of its file's mapping. */
-static void copy_code(size_t rest)
+/* Puts a copy of its code in the place of its file's mapping: all of it, or the page that value() begins in. */
+static void copy_code(int all)
 {
 	unsigned long here = (unsigned long)&value, lo = 0, hi = 0;
 	char line[4096];
@@ -102,7 +102,9 @@ static void copy_code(size_t rest)
 	while (fgets(line, sizeof line, f) && sscanf(line, "%lx-%lx", &lo, &hi) == 2 && hi <= here)
 		;
 	fclose(f);
-	size_t n = hi - lo - rest;
+	if (!all)
+		lo = here & -4096UL, hi = lo + 4096;
+	size_t n = hi - lo;
 	void *to = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(to != MAP_FAILED, "map");
 	memcpy(to, (void *)lo, n);
