@@ -168,6 +168,10 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 		if err == nil && m.State == host.Outdated && p.Fixed != m.Fixed {
 			mr.State, mr.Reason = "outdated", "patched, but another build is on disk now"
 		}
+		if err == nil && m.State == host.Current && mr.Reason == "" {
+			mr.Running = &build{BuildID: p.Baseline.BuildID}
+			mr.Disk, mr.Reason = mr.Running, "the baseline is on disk again: hotpatch rollback returns to it"
+		}
 		if u.Lacking {
 			mr.State, mr.Reason = "outdated", "patched, but the program has loaded it once more"
 		}
