@@ -168,6 +168,7 @@ type comparer struct {
 	setNow   map[flag][]*module.Func     // bits of objects that only the fixed build of functions sets,
 	askedNow map[flag][]asking           // and asks for
 	compared map[held]module.Addr        // with which numbers only the fixed build compares
+	states   map[spot][]renumbering
 	atStart  map[*module.Func]bool
 	pointers map[module.Addr]bool // see samePointers
 	types    Types
@@ -197,7 +198,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
 		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
 		setNow: make(map[flag][]*module.Func), askedNow: make(map[flag][]asking),
-		compared: make(map[held]module.Addr), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
+		compared: make(map[held]module.Addr), states: make(map[spot][]renumbering), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
 	}
 	c.votes.copies = [2][]copied{copies(old), copies(new)}
 	c.pairFuncs()

@@ -58,8 +58,9 @@ type sink struct {
 	copied,
 	part, // of a store of several fields, or of bytes of a number
 	vague bool
-	op byte // or, and, xor with a number: 1, 4, 6
-	at module.Addr
+	op   byte // or, and, xor with a number: 1, 4, 6
+	cond byte // of a comparison: what is asked next of the flags
+	at   module.Addr
 }
 
 type sinkKind uint8
@@ -428,7 +429,7 @@ func (w *flow) compare(in *module.Instr, op byte, a, b value, size uint8) {
 	v := combine(mix(mix(tagCond, uint64(op)), uint64(cond)), x, y)
 	// Whether it counts with a sign goes with the width of a field.
 	what := combine(mix(mix(tagCond, uint64(op)), uint64(unsigned(cond))), x, y).hash
-	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, widths: v.widths, what: what, at: in.At, op: op, size: size, nums: v.nums, loaded: v.loaded, vague: v.vague}
+	s := sink{kind: sinkCompare, hash: v.hash, shape: v.shape, leaves: v.leaves, widths: v.widths, what: what, at: in.At, op: op, cond: cond, size: size, nums: v.nums, loaded: v.loaded, vague: v.vague}
 	w.sinks = append(w.sinks, s)
 }
 

@@ -328,8 +328,10 @@ func (w *flow) twoByte(in *module.Instr) {
 		w.write(r, combine(mix(tagOp, uint64(op)|1<<8), w.read(r), w.operand(in)))
 	case op >= 0x90 && op < 0xa0: // setcc
 		w.assign(in, opaque(tagCond, uint64(op)), 1)
-	case op == 0xa3 || op == 0xba && in.ModRM>>3&7 == 4: // bt
-		w.compare(in, 0xa3, w.operand(in), w.immediate(in), size)
+	case op == 0xa3: // bt
+		w.compare(in, opBit, w.operand(in), w.read(r), size)
+	case op == 0xba && in.ModRM>>3&7 == 4:
+		w.compare(in, opBit, w.operand(in), w.immediate(in), size)
 	case op == 0xaf:
 		w.write(r, commute(mix(tagOp, 0xaf), w.read(r), w.operand(in)))
 	case (op == 0xb6 || op == 0xb7) && (in.RIP || in.DispAddr != 0):

@@ -49,6 +49,7 @@ func (c *comparer) judge() {
 		c.judgeGrowth()
 	}
 	c.judgeHeld()
+	c.judgeStates()
 	c.judgeFlags()
 	c.judgeRoom()
 	if !c.Typed { // debug information tells more surely
@@ -279,6 +280,7 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeSignature(o, n)
 	}
 	c.judgeNumbers(o, n)
+	c.noteStates(o, n)
 	c.judgeCases(o, n)
 	c.judgeLocks(ch)
 	c.judgeTLSSlots(o, n)

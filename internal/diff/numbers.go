@@ -201,7 +201,7 @@ func (c *comparer) cases(m *module.Module, f *module.Func, t *module.JumpTable) 
 		var h uint64
 		for i := int(at); i < len(body); i++ {
 			in := &body[i]
-			h = mix(h, in.Key)
+			h = mix(h, in.Shape)
 			for _, r := range f.RefsOf(in) {
 				h = mix(h, w.name(r.Target).hash)
 			}
