@@ -35,17 +35,9 @@ type Finding struct {
 // ErrTooMuch means that debug information has more entries than are looked at.
 var ErrTooMuch = errors.New("debug information is too large")
 
-// Report is the outcome of a comparison.
-type Report struct {
-	Findings []Finding
-	// Complete says that both sides know every function, and that no type of
-	// the units that these belong to looks otherwise.
-	Complete bool
-}
-
 // Compare compares the types that functions use in two builds.
-func Compare(old, new *Info, uses []Use) (Report, error) {
-	var r Report
+func Compare(old, new *Info, uses []Use) ([]Finding, error) {
+	var out []Finding
 	var roots, newRoots []ref
 	var want [2]map[uint64]bool
 	for k := range want {
@@ -59,10 +51,8 @@ func Compare(old, new *Info, uses []Use) (Report, error) {
 	}
 	a, b := old.scan(want[0]), new.scan(want[1])
 	x, y := make(map[string][]*Layout), make(map[string][]*Layout)
-	r.Complete = len(uses) > 0
 	for _, u := range uses {
 		f, g := a.funcs[u.Old], b.funcs[u.New]
-		r.Complete = r.Complete && (u.Old == 0 || f != nil) && g != nil
 		if f != nil {
 			roots = append(append(roots, f.roots...), a.at(u.OldData)...)
 		}
@@ -71,7 +61,7 @@ func Compare(old, new *Info, uses []Use) (Report, error) {
 		}
 		if f != nil && g != nil && u.Exported {
 			if was, is := old.signature(f.at, 0), new.signature(g.at, 0); was != is {
-				r.Findings = append(r.Findings, Finding{Parameter, f.name, fmt.Sprintf("exported, and %s becomes %s", was, is)})
+				out = append(out, Finding{Parameter, f.name, fmt.Sprintf("exported, and %s becomes %s", was, is)})
 			}
 		}
 	}
@@ -84,21 +74,20 @@ func Compare(old, new *Info, uses []Use) (Report, error) {
 	fill(x, y, all)
 	fill(y, x, other)
 	for _, key := range slices.Sorted(maps.Keys(y)) {
-		r.Findings = append(r.Findings, compareAll(x[key], y[key])...)
+		out = append(out, compareAll(x[key], y[key])...)
 	}
-	for _, f := range r.Findings {
-		r.Complete = r.Complete && f.Kind != Moved
+	for _, name := range slices.Sorted(maps.Keys(b.types)) {
+		was, is := a.types[name], b.types[name]
+		if len(was) > 0 && !slices.ContainsFunc(is, func(s string) bool {
+			return slices.ContainsFunc(was, func(t string) bool { return sameType(t, s) })
+		}) {
+			out = append(out, Finding{Moved, name, fmt.Sprintf("the variable is %s, and %s in the fixed build", was[0], is[0])})
+		}
 	}
-	for key, l := range other {
-		r.Complete = r.Complete && !slices.ContainsFunc(compareAll(all[key], l), func(f Finding) bool { return f.Kind == Moved })
-	}
-	// A C++ class may be declared only, although its members are used, where
-	// its virtual functions are defined elsewhere.
-	r.Complete = r.Complete && !old.lost && !new.lost && len(old.main.sigs)+len(new.main.sigs) == 0 && !(old.opaque && a.cxx) && !(new.opaque && b.cxx)
 	if old.spent() || new.spent() {
-		return Report{}, ErrTooMuch
+		return nil, ErrTooMuch
 	}
-	return r, nil
+	return out, nil
 }
 
 func (s *scan) at(data []uint64) []ref {

@@ -19,16 +19,16 @@ type scan struct {
 	info  *Info
 	want  []uint64 // sorted
 	funcs map[uint64]*function
-	vars  map[uint64]ref // types of static variables, by address
-	named []ref          // the types with a name of these units
-	units map[ref]bool   // that were imported
-	cxx   bool           // one of them is in C++
-	base  int64          // of the addresses of the unit being read (DW_AT_addr_base)
+	vars  map[uint64]ref      // types of static variables, by address
+	types map[string][]string // of static and thread-local variables, in words, by name
+	named []ref               // the types with a name of these units
+	units map[ref]bool        // that were imported
+	base  int64               // of the addresses of the unit being read (DW_AT_addr_base)
 }
 
 // scan reads the units that hold functions which start at the addresses of want.
 func (i *Info) scan(want map[uint64]bool) *scan {
-	s := &scan{info: i, want: slices.Sorted(maps.Keys(want)), funcs: make(map[uint64]*function), vars: make(map[uint64]ref), units: make(map[ref]bool)}
+	s := &scan{info: i, want: slices.Sorted(maps.Keys(want)), funcs: make(map[uint64]*function), vars: make(map[uint64]ref), types: make(map[string][]string), units: make(map[ref]bool)}
 	for _, off := range i.main.units {
 		e, rd := i.at(ref{off: off})
 		if e == nil || e.Tag != dwarf.TagCompileUnit {
@@ -40,8 +40,6 @@ func (i *Info) scan(want map[uint64]bool) *scan {
 		}
 		i.steps += len(ranges)
 		if slices.ContainsFunc(ranges, func(r [2]uint64) bool { return s.holds(r[0], r[1]) }) {
-			lang, _ := number(e, dwarf.AttrLanguage)
-			s.cxx = s.cxx || slices.Contains([]int64{0x04, 0x1a, 0x21, 0x2b}, lang) // DWARF 5, table 7.17
 			s.base, _ = number(e, dwarf.AttrAddrBase)
 			s.entries(rd, nil, 0)
 		}
@@ -145,11 +143,21 @@ func (s *scan) variable(e *dwarf.Entry, in *function) {
 	if in != nil {
 		in.roots = append(in.roots, t)
 	}
-	if loc, ok := e.Val(dwarf.AttrLocation).([]byte); ok {
-		if a, ok := s.address(loc); ok {
-			s.vars[a] = t
-		}
+	loc, _ := e.Val(dwarf.AttrLocation).([]byte)
+	a, static := s.address(loc)
+	if static {
+		s.vars[a] = t
 	}
+	if name := s.info.name(e, false); name != "" && (static || threadLocal(loc)) {
+		s.types[name] = append(s.types[name], s.info.describe(t, 0))
+	}
+}
+
+// threadLocal reports whether a location is an offset in thread-local storage:
+// DW_OP_form_tls_address (DWARF 5, 2.5.1.3), or GNU's before that.
+func threadLocal(loc []byte) bool {
+	const form, gnu = 0x9b, 0xe0
+	return len(loc) > 1 && (loc[len(loc)-1] == form || loc[len(loc)-1] == gnu)
 }
 
 // address is where a static variable lies, or the first piece of it: DW_OP_addr,

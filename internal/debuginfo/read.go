@@ -40,9 +40,7 @@ type Info struct {
 	sizes     map[ref]int64
 	alike     map[uint64]*Layout
 	seed      maphash.Seed
-	steps     int  // entries read so far
-	opaque    bool // a type is only declared
-	lost      bool // a reference led nowhere
+	steps     int // entries read so far
 }
 
 // spent reports whether so much was read that the rest is not worth it.
@@ -216,7 +214,6 @@ func (i *Info) children(r ref) []*dwarf.Entry {
 		out = append(out, c)
 		i.skip(rd, c)
 	}
-	i.lost = i.lost || len(out) == maxMembers
 	return out
 }
 
@@ -260,7 +257,6 @@ func (i *Info) to(e *dwarf.Entry, a dwarf.Attr, alt bool) (ref, bool) {
 	case uint64: // DW_FORM_ref_sig8
 		if f.Class == dwarf.ClassReferenceSig {
 			off, ok := i.file(alt).sigs[v]
-			i.lost = i.lost || !ok
 			return ref{alt, off}, ok
 		}
 	}

@@ -299,7 +299,6 @@ func (i *Info) reach(roots []ref, found map[string][]*Layout) {
 		switch e.Tag {
 		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagUnionType, dwarf.TagEnumerationType:
 			l := i.layout(at, name, 0)
-			i.opaque = i.opaque || !l.known
 			if key := l.Kind + " " + l.Name; l.Name != "" && l.known && !slices.Contains(found[key], l) {
 				found[key] = append(found[key], l)
 			}

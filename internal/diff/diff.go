@@ -172,7 +172,6 @@ type comparer struct {
 	atStart  map[*module.Func]bool
 	pointers map[module.Addr]bool // see samePointers
 	types    Types
-	typed    bool // the debug information of both builds says that no type differs
 }
 
 // Types finds the debug information of two builds; it is asked only when code

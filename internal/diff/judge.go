@@ -45,9 +45,7 @@ func (c *comparer) judge() {
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}
-	if !c.typed {
-		c.judgeGrowth()
-	}
+	c.judgeGrowth()
 	c.judgeHeld()
 	c.judgeStates()
 	c.judgeFlags()
@@ -271,14 +269,12 @@ func (c *comparer) judgeChange(ch *Change) {
 		c.judgeEntry(o, at)
 	}
 	c.judgeLayout(o, n)
-	if !c.typed {
-		c.judgeOrder(o, n)
-		c.judgeSwaps(o, n)
-		c.judgeUses(o, n)
-		c.judgeWidths(o, n)
-		c.judgeStrides(o, n)
-		c.judgeSignature(o, n)
-	}
+	c.judgeOrder(o, n)
+	c.judgeSwaps(o, n)
+	c.judgeUses(o, n)
+	c.judgeWidths(o, n)
+	c.judgeStrides(o, n)
+	c.judgeSignature(o, n)
 	c.judgeNumbers(o, n)
 	c.noteStates(o, n)
 	c.judgeCases(o, n)

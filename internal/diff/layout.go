@@ -74,9 +74,6 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 	}
 	for _, m := range moved {
 		p, q := m[0], m[1]
-		if c.typed {
-			break // no object looks otherwise
-		}
 		gone, come := used[p.Disp] < 0, used[q.Disp] > 0
 		if gone && come || (gone || come) && len(shift[q.Disp-p.Disp]) > 1 || swapped(p, q) {
 			c.refuse(DataLayout, n.Name, "the field at offset %#x is at %#x in the fixed build (%v)", p.Disp, q.Disp, q.At)

@@ -6,8 +6,7 @@ import (
 )
 
 // judgeTypes compares the types that changed functions use, where both builds
-// have debug information. Where that knows every changed function and no type
-// differs, what the code alone seems to say of fields does not count.
+// have debug information.
 func (c *comparer) judgeTypes() {
 	if c.types == nil {
 		return
@@ -25,12 +24,12 @@ func (c *comparer) judgeTypes() {
 		}
 		uses = append(uses, u)
 	}
-	report, err := debuginfo.Compare(old, new, uses)
+	found, err := debuginfo.Compare(old, new, uses)
 	if err != nil {
 		return
 	}
-	c.Typed, c.typed = true, report.Complete
-	for _, f := range report.Findings {
+	c.Typed = true
+	for _, f := range found {
 		switch f.Kind {
 		case debuginfo.Moved:
 			c.refuse(DataLayout, f.Name, "%s (debug information)", f.Detail)

@@ -1,0 +1,74 @@
+// cc: gcc -O2 -fPIC -shared
+// FLOAT: refused data-layout
+// SHORT: refused data-layout
+// ARRAY: refused data-layout
+// LIST: refused data-layout
+// THREAD: refused data-layout
+// LINK: refused data-layout
+// CHECK: patchable sum
+// Variables whose own type is another one, and an object that is used at another offset although no type says so.
+#include <stdlib.h>
+struct p { long x, y; };
+#ifdef FLOAT
+static float level;
+#else
+static int level;
+#endif
+#ifdef SHORT
+static short *list;
+#else
+static int *list;
+#endif
+#ifdef ARRAY
+static int table[8][8];
+#else
+static int table[4][16];
+#endif
+#ifdef LIST
+static struct p **all;
+#else
+static struct p *all;
+#endif
+#ifdef THREAD
+static __thread float depth;
+#else
+static __thread int depth;
+#endif
+void raise(int by) { level += by; }
+int raised(void) { return level; }
+void keep(void *p) { list = p; }
+int kept(int i) { return list[i]; }
+void put(int i, int k, int x) { table[i][k] = x; }
+int sum(int i) {
+#ifdef CHECK
+  if (i < 0) return -1;
+#endif
+  return table[i][1] + table[i][2];
+}
+void set(void *p) { all = p; }
+long get(int i) {
+#ifdef LIST
+  return all[i]->y;
+#else
+  return all[i].y;
+#endif
+}
+int down(int by) { depth += by; return depth; }
+static void *freed;
+void give(char *p) {
+#ifdef LINK
+  *(void **)(p + 24) = freed;
+#else
+  *(void **)p = freed;
+#endif
+  freed = p;
+}
+void *take(void) {
+  char *p = freed;
+#ifdef LINK
+  freed = *(void **)(p + 24);
+#else
+  freed = *(void **)p;
+#endif
+  return p;
+}
