@@ -1,7 +1,9 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"hotpatch/internal/module"
@@ -95,6 +97,70 @@ func (c *comparer) judgeWidths(o, n *module.Func) {
 	}
 }
 
+// judgeVariables refuses when a variable is read and written with another
+// width than before, or as a floating point number.
+func (c *comparer) judgeVariables(o, n *module.Func) {
+	was, is := c.variables(c.Old, o), c.variables(c.New, n)
+	for _, at := range slices.SortedFunc(maps.Keys(is), spot.compare) {
+		if len(was[at]) == 0 || meet(was[at], is[at]) {
+			continue
+		}
+		u, v := anyOf(was[at]), anyOf(is[at])
+		if u.float == v.float && (u.bytes == 8 && v.bytes == 4 || u.bytes == 4 && v.bytes == 8) {
+			continue // the half of it, or both at once
+		}
+		name := fmt.Sprintf("the thread-local variable at offset %#x", at.offset)
+		if at.object != 0 {
+			name = c.objectName(c.Old, at.object)
+		}
+		c.refuse(DataLayout, n.Name, "%s is read or written with %v, with %v in the fixed build", name, u, v)
+	}
+}
+
+// anyOf is the same one of a set each time.
+func anyOf(set map[width]bool) width {
+	return slices.MinFunc(slices.Collect(maps.Keys(set)), func(a, b width) int { return cmp.Compare(a.bytes, b.bytes) })
+}
+
+// variables are the widths with which a body accesses variables of the module,
+// by their place in the baseline, and thread-local ones.
+func (c *comparer) variables(m *module.Module, f *module.Func) map[spot]map[width]bool {
+	out := make(map[spot]map[width]bool)
+	body := c.body(m, f)
+	for i := range body {
+		p := &body[i]
+		w, ok := access(p)
+		at := spot{offset: p.Disp}
+		switch {
+		case !ok || !p.HasModRM || p.ModRM>>6 == 3:
+			continue
+		case p.RIP:
+			at = spot{object: module.Addr(p.Target(uint64(p.At)))}
+		case p.DispAddr != 0 && !p.HasSIB:
+			at = spot{object: p.DispAddr}
+		case p.Seg != 0x64 || !p.HasSIB || p.SIB != 0x25: // fs:disp32
+			continue
+		}
+		if at.object != 0 {
+			if s := m.SectionAt(at.object); s == nil || !s.Write || isGOT(s) {
+				continue
+			}
+			if m == c.New {
+				old, ok := c.data.Old(at.object)
+				if !ok {
+					continue
+				}
+				at.object = old
+			}
+		}
+		if out[at] == nil {
+			out[at] = make(map[width]bool)
+		}
+		out[at][w] = true
+	}
+	return out
+}
+
 // truncates reports whether a load of 4 bytes may take the low half of a
 // field that another instruction accesses whole.
 func truncates(p *module.Instr, whole width) bool {
@@ -153,10 +219,18 @@ func widths(body []module.Instr) map[int64]map[width]bool {
 	return out
 }
 
-// widthOf is how an instruction accesses a field; what takes several at once
-// says nothing, nor does a test of single bits.
+// widthOf is how an instruction accesses a field.
 func widthOf(p *module.Instr) (width, bool) {
-	if !isField(p) || p.MemSize == 0 || p.MemSize > 8 || p.Map == 0 && (p.Opcode == 0xf6 || p.Opcode == 0x80) {
+	if !isField(p) {
+		return width{}, false
+	}
+	return access(p)
+}
+
+// access is how an instruction accesses memory; what takes several fields at
+// once says nothing, nor does a test of single bits.
+func access(p *module.Instr) (width, bool) {
+	if p.MemSize == 0 || p.MemSize > 8 || p.Map == 0 && (p.Opcode == 0xf6 || p.Opcode == 0x80) {
 		return width{}, false
 	}
 	scalar := p.Map == 1 && (p.Rep || p.Repne) // SSE: F3, F2; ucomis and comis have neither

@@ -29,7 +29,7 @@ func flags(w *flow) (set, asked map[flag]module.Addr) {
 		s := &w.sinks[i]
 		switch one := len(s.nums) == 1 && bits.OnesCount64(uint64(s.nums[0])) == 1; {
 		case s.kind == sinkStore && (s.fielded || s.object != 0):
-			offset := s.field
+			offset := s.offset
 			if s.direct {
 				offset = 0
 			}

@@ -24,8 +24,16 @@ type value struct {
 	object module.Addr // which; where the baseline keeps it
 	loaded module.Addr // a static object that was read for it
 	copied bool        // as it was in a field
+	field  field       // that it is, or the address of which
 	vague  bool        // not all of what it is made of is known
 	lanes  []lane      // what a vector register was put together from
+}
+
+// A field is what is at an offset off a pointer.
+type field struct {
+	base   uint64 // hash of the pointer; 0 for no field
+	offset int64
+	width  uint8 // bytes that were read; 0 for the address
 }
 
 // A lane is one element of a vector register.
@@ -43,9 +51,11 @@ type sink struct {
 	hash   uint64
 	shape  uint64
 	what   uint64 // hash without the size of a store
+	field  field  // of an argument
+	place  uint64 // hash of call, argument and pointer, of a field
 	leaves []int64
 	widths []uint8
-	field  int64 // offset that is stored to, when fielded
+	offset int64 // that is stored to, when fielded
 	num    int64 // number that is stored, when isNum
 	size   uint8
 	object module.Addr // the static object that is stored to
@@ -91,9 +101,11 @@ type flow struct {
 	state
 	sites []site
 	calls map[uint64]uint64 // of each function, so far
-	cond  byte              // what is asked next of the flags
-	sinks []sink
-	args  [16]bool // argument registers that were read before that
+	// pointers are the hashes of what was read or stored through.
+	pointers map[uint64]bool
+	cond     byte // what is asked next of the flags
+	sinks    []sink
+	args     [16]bool // argument registers that were read before that
 	// handed are, by callee, the numbers of the last parameter that was set.
 	handed map[module.Addr][]int
 }
@@ -173,7 +185,7 @@ func (c *comparer) flowOf(m *module.Module, f *module.Func) *flow {
 }
 
 func (c *comparer) newFlow(m *module.Module, f *module.Func) *flow {
-	return &flow{c: c, m: m, f: f, old: m == c.Old, calls: make(map[uint64]uint64), handed: make(map[module.Addr][]int)}
+	return &flow{c: c, m: m, f: f, old: m == c.Old, calls: make(map[uint64]uint64), pointers: make(map[uint64]bool), handed: make(map[module.Addr][]int)}
 }
 
 // condition is the condition, without its negation, that the next instruction
@@ -334,6 +346,8 @@ func (w *flow) load(in *module.Instr, p place) value {
 	v.static, v.object, v.loaded = false, 0, p.base.object
 	v.leaves, v.copied = append(slices.Clone(v.leaves), p.disp), true
 	v.widths = append(slices.Clone(v.widths), in.MemSize)
+	v.field = field{p.base.hash, p.disp, in.MemSize}
+	w.pointers[p.base.hash] = true
 	return v
 }
 
@@ -381,8 +395,9 @@ func (w *flow) store(in *module.Instr, p place, v value, size uint8) {
 		w.stack[p.disp] = &v
 		return
 	}
+	w.pointers[p.base.hash] = true
 	one := func(v value, disp int64, size uint8, whole bool) {
-		s := sink{kind: sinkStore, at: in.At, field: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
+		s := sink{kind: sinkStore, at: in.At, offset: disp, size: size, num: v.num, isNum: v.isNum, object: p.base.object, nums: v.nums, vague: v.vague || p.base.vague}
 		s.direct = p.static != 0
 		s.fielded, s.copied = !p.base.static, v.copied && len(v.leaves) > 0
 		s.update = v.loaded != 0 && v.loaded == s.object
@@ -482,7 +497,11 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 		}
 		same = mix(same, mix(uint64(i), v.hash))
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
-		w.sinks = append(w.sinks, sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague})
+		s := sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague}
+		if v.field.base != 0 {
+			s.field, s.place = v.field, mix(h, v.field.base)
+		}
+		w.sinks = append(w.sinks, s)
 	}
 	for _, r := range []byte{0, 1, 2, 6, 7, 8, 9, 10, 11} {
 		w.set(r, opaque(tagResult, uint64(r)))

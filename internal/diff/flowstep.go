@@ -259,7 +259,13 @@ func (w *flow) aluImmediate(in *module.Instr, size uint8) {
 		return
 	}
 	n := len(w.sinks)
-	w.alu(in, op, w.operand(in), w.immediate(in), size, func(v value) { w.put(in, v, size) })
+	a := w.operand(in)
+	w.alu(in, op, a, w.immediate(in), size, func(v value) {
+		if op == 0 && size == 8 {
+			v.field = field{base: a.hash, offset: in.Imm} // like lea
+		}
+		w.put(in, v, size)
+	})
 	for i := n; i < len(w.sinks); i++ {
 		if s := &w.sinks[i]; s.kind == sinkStore {
 			s.op = op
@@ -279,6 +285,7 @@ func (w *flow) address(in *module.Instr, r byte) {
 		v := combine(tagAddress, p.base)
 		if in.Disp != 0 {
 			v.leaves, v.widths = append(append([]int64{}, v.leaves...), in.Disp), append(append([]uint8{}, v.widths...), 0)
+			v.field = field{base: p.base.hash, offset: in.Disp}
 		}
 		w.write(r, v)
 	}

@@ -42,6 +42,7 @@ func (c *comparer) judge() {
 	c.judgeRemoved()
 	c.judgeTypes()
 	c.judgeNewVariables()
+	c.judgeArrays()
 	for i := range c.Changes {
 		c.judgeChange(&c.Changes[i])
 	}
@@ -272,7 +273,9 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeOrder(o, n)
 	c.judgeSwaps(o, n)
 	c.judgeUses(o, n)
+	c.judgePlaces(o, n)
 	c.judgeWidths(o, n)
+	c.judgeVariables(o, n)
 	c.judgeStrides(o, n)
 	c.judgeSignature(o, n)
 	c.judgeNumbers(o, n)

@@ -78,10 +78,10 @@ func (c *comparer) judgeNumbers(o, n *module.Func) {
 			}
 			switch {
 			case x.kind == sinkStore && x.fielded && (!x.update || x.op == 1 || x.op == 4 || x.op == 6):
-				if c.written[x.field] == nil {
-					c.written[x.field] = make(map[[2]int64]string)
+				if c.written[x.offset] == nil {
+					c.written[x.offset] = make(map[[2]int64]string)
 				}
-				c.written[x.field][v] = n.Name
+				c.written[x.offset][v] = n.Name
 			case x.kind != sinkStore:
 				if x.kind == sinkCall {
 					c.given[v] = append(c.given[v], n)

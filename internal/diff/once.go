@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"bytes"
 	"slices"
 
 	"hotpatch/internal/module"
@@ -119,8 +120,34 @@ func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
 				effects = append(effects, s.hash)
 			}
 		}
+		for i := range body {
+			if inside[body[i].At] {
+				effects = append(effects, c.numbersOf(m, f, &body[i])...)
+			}
+		}
 		slices.Sort(effects)
 		out = append(out, effects)
+	}
+	return out
+}
+
+// numbersOf are hashes of the numbers that an instruction has in it, or refers
+// to in constants: what lies in the frame for a call has no other effect.
+func (c *comparer) numbersOf(m *module.Module, f *module.Func, in *module.Instr) (out []uint64) {
+	const tag = 1 << 32
+	if in.ImmLen > 0 && in.ImmAddr == 0 && in.Kind == x86.Other {
+		out = append(out, mix(tag, uint64(in.Imm)))
+	}
+	for _, r := range f.RefsOf(in) {
+		s := m.SectionAt(r.Target)
+		if s == nil || s.Write || s.Exec {
+			continue
+		}
+		h := uint64(tag)
+		for _, b := range bytes.TrimRight(numbersIn(m, module.Range{Start: r.Target, End: m.NextAnchor(r.Target)}), "\x00") {
+			h = mix(h, uint64(b))
+		}
+		out = append(out, h)
 	}
 	return out
 }

@@ -2,6 +2,8 @@ package diff
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 
@@ -14,6 +16,10 @@ import (
 type spot struct {
 	object module.Addr // where the baseline keeps it; 0 for a field
 	offset int64
+}
+
+func (a spot) compare(b spot) int {
+	return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.offset, b.offset))
 }
 
 // A renumbering is what one changed function asks a spot for, or stores there,
@@ -79,7 +85,7 @@ func puts(w *flow) map[spot]map[int64]module.Addr {
 		case s.object != 0 && s.direct:
 			note(out, spot{object: s.object}, s.nums[0], s.at)
 		case s.fielded:
-			note(out, spot{offset: s.field}, s.nums[0], s.at)
+			note(out, spot{offset: s.offset}, s.nums[0], s.at)
 		}
 	}
 	return out
@@ -148,16 +154,11 @@ func lacks(a, b map[int64]module.Addr) []int64 {
 // asks for other numbers, and another one that changed uses just those
 // differently. One function alone that asks for another number is a fix.
 func (c *comparer) judgeStates() {
-	spots := make([]spot, 0, len(c.states))
-	for at := range c.states {
-		spots = append(spots, at)
-	}
-	slices.SortFunc(spots, func(a, b spot) int { return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.offset, b.offset)) })
-	for _, at := range spots {
+	for _, at := range slices.SortedFunc(maps.Keys(c.states), spot.compare) {
 		list := c.states[at]
 		for i := range list {
 			r := &list[i]
-			where := "offset " + module.Addr(at.offset).String()
+			where := fmt.Sprintf("offset %#x", at.offset)
 			if at.object != 0 {
 				where = c.objectName(c.Old, at.object)
 			}
@@ -184,7 +185,8 @@ func (c *comparer) judgeStates() {
 // usesOther is another changed function that a number which is not asked for
 // any more has gone from, or one that is asked for now has come to.
 func (c *comparer) usesOther(at spot, r *renumbering) *module.Func {
-	for _, list := range c.states {
+	for _, k := range slices.SortedFunc(maps.Keys(c.states), spot.compare) {
+		list := c.states[k]
 		for i := range list {
 			if s := &list[i]; s.by != r.by && (meets(s.unstored, r.unasked) || meets(s.stored, r.asked)) {
 				return s.by

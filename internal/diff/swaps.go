@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"slices"
 
 	"hotpatch/internal/module"
@@ -118,6 +119,46 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 	}
 }
 
+// judgePlaces refuses when a call is given what is in a field where it was given
+// the field's address, or the other way round: an array became a pointer. The
+// address of another field, that none was asked for before, moved.
+func (c *comparer) judgePlaces(o, n *module.Func) {
+	var given [2]map[uint64]*sink // the only one of a place
+	var taken [2]map[int64]bool   // the offsets of addresses
+	for i, w := range []*flow{c.flowOf(c.Old, o), c.flowOf(c.New, n)} {
+		given[i], taken[i] = make(map[uint64]*sink), make(map[int64]bool)
+		for k := range w.sinks {
+			s := &w.sinks[k]
+			if s.place == 0 || !w.pointers[s.field.base] {
+				continue
+			}
+			if other, twice := given[i][s.place]; twice && (other == nil || other.field != s.field) {
+				s = nil
+			}
+			given[i][w.sinks[k].place] = s
+			taken[i][w.sinks[k].field.offset] = taken[i][w.sinks[k].field.offset] || w.sinks[k].field.width == 0
+		}
+	}
+	for _, place := range sortedKeys(given[0]) {
+		x, y := given[0][place], given[1][place]
+		if x == nil || y == nil {
+			continue
+		}
+		f, g := x.field, y.field
+		switch {
+		case f.offset == g.offset && f.width == 0 && g.width == 8:
+			c.refuse(DataLayout, n.Name, "a call is given what is at offset %#x, and was given its address: an array became a pointer (%v)", f.offset, y.at)
+		case f.offset == g.offset && f.width == 8 && g.width == 0:
+			c.refuse(DataLayout, n.Name, "a call is given the address of what is at offset %#x, and was given what is there: a pointer became an array (%v)", f.offset, y.at)
+		case f.offset != g.offset && f.width == 0 && g.width == 0 && !taken[1][f.offset] && !taken[0][g.offset]:
+			c.refuse(DataLayout, n.Name, "a call is given the address of what is at offset %#x, and was given that of what is at %#x (%v)", g.offset, f.offset, y.at)
+		default:
+			continue
+		}
+		return
+	}
+}
+
 // sameUse reports whether the two bodies certainly use two offsets alike, in
 // whatever order: the same is computed from them and stored there.
 func (c *comparer) sameUse(o, n *module.Func, d, e int64) bool {
@@ -189,8 +230,8 @@ func leads(moves map[int64]map[int64]module.Addr, from, to int64) bool {
 	return walk(from)
 }
 
-func sortedKeys[V any](m map[int64]V) []int64 {
-	out := make([]int64, 0, len(m))
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	out := make([]K, 0, len(m))
 	for k := range m {
 		out = append(out, k)
 	}

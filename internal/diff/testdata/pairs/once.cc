@@ -2,6 +2,7 @@
 // NUMBER: refused constructor-changed
 // ANOTHER: refused constructor-changed
 // CALL: refused constructor-changed
+// LISTED: refused constructor-changed
 // NEAR: patchable _Z3useii
 // ONCE: refused constructor-changed
 // BESIDE: patchable _Z5readyv
@@ -47,4 +48,18 @@ int ready() {
 #endif
   pthread_once(&once, fill);
   return table[3];
+}
+
+struct pair { long name; int value; };
+struct list {
+  list(const pair *, unsigned long);
+  int find(long) const;
+};
+int find(long name) {
+#ifdef LISTED
+  static list l((const pair[]){{1, 1}, {2, 3}}, 2);
+#else
+  static list l((const pair[]){{1, 1}, {2, 2}}, 2);
+#endif
+  return l.find(name);
 }
