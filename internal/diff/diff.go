@@ -162,6 +162,7 @@ type comparer struct {
 	growths  []growth
 	flows    map[*module.Func]*flow
 	written  map[int64]map[[2]int64]string // offsets: numbers that are stored there, and what they become
+	writer   map[int64]*module.Func        // the last of the functions that do
 	asked    map[int64]map[[2]int64]module.Addr
 	given    map[[2]int64][]*module.Func // numbers that became others: given to calls,
 	bounds   map[[2]int64][]*module.Func // and compared with or computed with
@@ -195,7 +196,7 @@ func CompareTypes(old, new *module.Module, types Types) (*Result, error) {
 	c := &comparer{
 		Result: r, votes: newBallot(), changed: make(map[*module.Func]string), moved: make(map[module.Addr]bool),
 		bodies: make(map[*module.Func][]module.Instr), flows: make(map[*module.Func]*flow),
-		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr),
+		written: make(map[int64]map[[2]int64]string), asked: make(map[int64]map[[2]int64]module.Addr), writer: make(map[int64]*module.Func),
 		setNow: make(map[flag][]*module.Func), askedNow: make(map[flag][]asking),
 		compared: make(map[held]module.Addr), states: make(map[spot][]renumbering), given: make(map[[2]int64][]*module.Func), bounds: make(map[[2]int64][]*module.Func),
 	}

@@ -99,8 +99,9 @@ type flow struct {
 	f   *module.Func
 	old bool
 	state
-	sites []site
-	calls map[uint64]uint64 // of each function, so far
+	sites   []site
+	calls   map[uint64]uint64 // of each function, so far
+	swapped [2]byte           // registers whose arguments change places
 	// pointers are the hashes of what was read or stored through.
 	pointers map[uint64]bool
 	cond     byte // what is asked next of the flags

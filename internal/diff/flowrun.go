@@ -53,7 +53,14 @@ func (w *flow) run(body []module.Instr) {
 func (w *flow) entryState(body []module.Instr, blocks []block, start int) *state {
 	s := &state{stack: make(map[int64]*value)}
 	for i := range s.regs {
-		v := opaque(tagArg, uint64(i))
+		arg := byte(i)
+		switch arg {
+		case w.swapped[0]:
+			arg = w.swapped[1]
+		case w.swapped[1]:
+			arg = w.swapped[0]
+		}
+		v := opaque(tagArg, uint64(arg))
 		if v.vague = start > 0; start > 0 { // not the entry: nothing is known
 			v = opaque(tagResult, uint64(i))
 		}

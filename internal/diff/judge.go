@@ -278,6 +278,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeVariables(o, n)
 	c.judgeStrides(o, n)
 	c.judgeSignature(o, n)
+	c.judgeParameters(o, n)
 	c.judgeNumbers(o, n)
 	c.noteStates(o, n)
 	c.judgeCases(o, n)

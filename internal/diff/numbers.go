@@ -82,6 +82,10 @@ func (c *comparer) judgeNumbers(o, n *module.Func) {
 					c.written[x.offset] = make(map[[2]int64]string)
 				}
 				c.written[x.offset][v] = n.Name
+				if f := c.writer[x.offset]; f != nil && f != n {
+					c.refuse(LiveValue, n.Name, "stores other numbers than before at offset %#x, as %s does: what they mean may have changed (%v)", x.offset, f.Name, y.at)
+				}
+				c.writer[x.offset] = n
 			case x.kind != sinkStore:
 				if x.kind == sinkCall {
 					c.given[v] = append(c.given[v], n)

@@ -46,6 +46,70 @@ func (c *comparer) judgeSignature(o, n *module.Func) {
 	}
 }
 
+// judgeParameters refuses when what an exported function does with two of
+// its parameters, or with the numbers it computes in floating point, fits other
+// callers than before.
+func (c *comparer) judgeParameters(o, n *module.Func) {
+	if !o.Exported || !n.Exported {
+		return
+	}
+	a, b := precisions(c.body(c.Old, o)), precisions(c.body(c.New, n))
+	if a != 0 && b != 0 && a&b == 0 {
+		c.refuse(Signature, n.Name, "exported, and computes in floating point of %d bytes, of %d in the fixed build", a, b)
+	}
+	old := effects(c.flowOf(c.Old, o))
+	same := common(old, effects(c.flowOf(c.New, n)))
+	for i := range parameters {
+		for j := range i {
+			w := c.newFlow(c.New, n)
+			w.swapped = [2]byte{parameters[i], parameters[j]}
+			w.run(c.body(c.New, n))
+			if common(old, effects(w)) > same {
+				c.refuse(Signature, n.Name, "exported, and parameters %d and %d changed places", j+1, i+1)
+				return
+			}
+		}
+	}
+}
+
+// precisions are the widths in which a body computes in floating point, bytes:
+// 4, 8, or both together.
+func precisions(body []module.Instr) int {
+	out := 0
+	for i := range body {
+		switch in := &body[i]; {
+		case in.Map != 1 || in.Opcode < 0x51 || in.Opcode > 0x5f || in.Opcode == 0x5a || in.Opcode == 0x5b: // not conversions
+		case in.Rep:
+			out |= 4
+		case in.Repne:
+			out |= 8
+		}
+	}
+	return out
+}
+
+func effects(w *flow) map[uint64]int {
+	out := make(map[uint64]int)
+	for i := range w.sinks {
+		s := &w.sinks[i]
+		h := s.hash
+		for _, d := range s.leaves {
+			h = mix(h, uint64(d))
+		}
+		out[h]++
+	}
+	return out
+}
+
+// common is how many effects two bodies have in common.
+func common(a, b map[uint64]int) int {
+	n := 0
+	for h, k := range a {
+		n += min(k, b[h])
+	}
+	return n
+}
+
 // passes reports whether a body calls something that may read parameter k
 // while that still is where its caller put it.
 func (c *comparer) passes(w *flow, k int) bool {

@@ -1,6 +1,8 @@
 // cc: gcc -O2 -fPIC -shared
 // EXPORTED: refused signature-changed
 // RETURNED: refused signature-changed
+// FLOAT: refused signature-changed
+// ORDER: refused signature-changed
 // NEAR: patchable parse
 // INTERNAL: patchable outer inner
 // Functions whose parameters changed: code outside the module calls as before.
@@ -55,4 +57,18 @@ int outer(int n) {
 #else
   return inner(n) * 2;
 #endif
+}
+
+#ifdef FLOAT
+double scale(double x, double k) { return x * k + work("scale", 1); }
+#else
+float scale(float x, float k) { return x * k + work("scale", 1); }
+#endif
+#ifdef ORDER
+int copy(int n, const char *s) {
+#else
+int copy(const char *s, int n) {
+#endif
+  if (n > 60) return -1;
+  return work(s, n * 5) + s[n];
 }
