@@ -23,6 +23,7 @@ type value struct {
 	static bool        // an address in the module, plus something
 	object module.Addr // which; where the baseline keeps it
 	loaded module.Addr // a static object that was read for it
+	table  module.Addr // constants that it was computed from
 	copied bool        // as it was in a field
 	field  field       // that it is, or the address of which
 	vague  bool        // not all of what it is made of is known
@@ -50,9 +51,11 @@ type sink struct {
 	kind   sinkKind
 	hash   uint64
 	shape  uint64
-	what   uint64 // hash without the size of a store
-	field  field  // of an argument
-	place  uint64 // hash of call, argument and pointer, of a field
+	what   uint64      // hash without the size of a store
+	field  field       // of an argument
+	callee module.Addr // that is given it
+	table  module.Addr // constants that it was computed from
+	place  uint64      // hash of call, argument and pointer, of a field
 	leaves []int64
 	widths []uint8
 	offset int64 // that is stored to, when fielded
@@ -139,6 +142,9 @@ func combine(op uint64, vs ...value) value {
 		}
 		if out.loaded == 0 {
 			out.loaded = v.loaded
+		}
+		if out.table == 0 {
+			out.table = v.table
 		}
 		out.static, out.vague = out.static || v.static, out.vague || v.vague
 	}
@@ -295,6 +301,7 @@ func (w *flow) name(t module.Addr) value {
 			h, v.object = uint64(o), o
 		}
 	case s != nil:
+		v.table = t
 		for _, ch := range []byte(w.c.key(w.m, t, w.old)) {
 			h = mix(h, uint64(ch))
 		}
@@ -499,6 +506,7 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 		same = mix(same, mix(uint64(i), v.hash))
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
 		s := sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague}
+		s.callee, s.table = st.callee, v.table
 		if v.field.base != 0 {
 			s.field, s.place = v.field, mix(h, v.field.base)
 		}

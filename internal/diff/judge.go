@@ -279,6 +279,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeStrides(o, n)
 	c.judgeSignature(o, n)
 	c.judgeParameters(o, n)
+	c.judgeSizes(n)
 	c.judgeNumbers(o, n)
 	c.noteStates(o, n)
 	c.judgeCases(o, n)

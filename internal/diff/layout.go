@@ -161,6 +161,24 @@ func (c *comparer) judgeGrowth() {
 	}
 }
 
+// judgeSizes refuses when the size of what an allocator is asked for comes from
+// constants that changed: what exists has the old size.
+func (c *comparer) judgeSizes(n *module.Func) {
+	w := c.flowOf(c.New, n)
+	for i := range w.sinks {
+		s := &w.sinks[i]
+		if s.kind != sinkCall || s.table == 0 || len(allocators[importName(c.New, s.callee)]) == 0 {
+			continue
+		}
+		for p := range c.votes.constants {
+			if p[1] == s.table && c.constant(p[0], p[1], module.RefAddress, 0) == different {
+				c.refuse(DataLayout, n.Name, "the size of an allocation comes from the constants at %v, which changed (%v)", s.table, s.at)
+				return
+			}
+		}
+	}
+}
+
 // allocates reports whether the instruction at index i sets an argument
 // register of a call to an allocator.
 func (c *comparer) allocates(m *module.Module, f *module.Func, body []module.Instr, i int) bool {
