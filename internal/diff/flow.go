@@ -25,6 +25,7 @@ type value struct {
 	loaded module.Addr // a static object that was read for it
 	table  module.Addr // constants that it was computed from
 	copied bool        // as it was in a field
+	outer  bool        // made of what the function was given, or of variables
 	field  field       // that it is, or the address of which
 	vague  bool        // not all of what it is made of is known
 	lanes  []lane      // what a vector register was put together from
@@ -124,7 +125,7 @@ func mix(a, b uint64) uint64 {
 
 func opaque(tag, n uint64) value {
 	h := mix(tag, n)
-	return value{hash: h, shape: h, vague: tag != tagArg}
+	return value{hash: h, shape: h, vague: tag != tagArg, outer: tag == tagArg}
 }
 
 func number64(n int64) value {
@@ -146,7 +147,7 @@ func combine(op uint64, vs ...value) value {
 		if out.table == 0 {
 			out.table = v.table
 		}
-		out.static, out.vague = out.static || v.static, out.vague || v.vague
+		out.static, out.vague, out.outer = out.static || v.static, out.vague || v.vague, out.outer || v.outer
 	}
 	out.vague = out.vague || len(out.leaves) > maxLeaves
 	out.nums = out.nums[:min(len(out.nums), maxLeaves)]
@@ -292,6 +293,7 @@ func (w *flow) immediate(in *module.Instr) value {
 func (w *flow) name(t module.Addr) value {
 	s := w.m.SectionAt(t)
 	v := value{static: s != nil && s.Write && !isGOT(s)}
+	v.outer = v.static
 	var h uint64 = 1
 	switch {
 	case v.static && w.old:
@@ -507,7 +509,7 @@ func (w *flow) call(in *module.Instr, callee value, set bool) {
 		h := mix(mix(uint64(sinkCall), uint64(i)), callee.hash)
 		s := sink{kind: sinkCall, hash: mix(h, v.hash), what: mix(h, v.hash), widths: v.widths, shape: mix(h, v.shape), leaves: v.leaves, nums: v.nums, at: in.At, vague: v.vague}
 		s.callee, s.table = st.callee, v.table
-		if v.field.base != 0 {
+		if v.field.base != 0 && v.outer {
 			s.field, s.place = v.field, mix(h, v.field.base)
 		}
 		w.sinks = append(w.sinks, s)

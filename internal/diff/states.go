@@ -188,7 +188,7 @@ func (c *comparer) usesOther(at spot, r *renumbering) *module.Func {
 	for _, k := range slices.SortedFunc(maps.Keys(c.states), spot.compare) {
 		list := c.states[k]
 		for i := range list {
-			if s := &list[i]; s.by != r.by && (meets(s.unstored, r.unasked) || meets(s.stored, r.asked)) {
+			if s := &list[i]; s.by != r.by && len(s.unstored) > 0 && len(s.stored) > 0 && (meets(s.unstored, r.unasked) || meets(s.stored, r.asked)) {
 				return s.by
 			}
 		}
@@ -204,9 +204,15 @@ func (c *comparer) usesOther(at spot, r *renumbering) *module.Func {
 			}
 			continue
 		}
-		more := immediates(c.body(c.New, ch.New))
+		more, all := immediates(c.body(c.New, ch.New)), 0
 		for n, k := range immediates(c.body(c.Old, ch.Old)) {
 			more[n] -= k
+		}
+		for _, k := range more {
+			all += k
+		}
+		if all != 0 {
+			continue // something was added or went
 		}
 		if slices.ContainsFunc(r.unasked, func(n int64) bool { return more[n] < 0 }) || slices.ContainsFunc(r.asked, func(n int64) bool { return more[n] > 0 }) {
 			return ch.New
