@@ -101,13 +101,14 @@ func (c *comparer) judgeFlags() {
 	})
 	had := make(map[flag]bool)
 	for _, f := range c.Old.Funcs {
-		if f.Opaque {
+		body := c.Old.Body(f)
+		if f.Opaque || !slices.ContainsFunc(found, func(p pair) bool { return !had[p.set] && maySet(f, body, p.set) }) {
 			continue
 		}
 		w := c.flows[f]
 		if w == nil { // not kept: there may be many
 			w = c.newFlow(c.Old, f)
-			w.run(c.Old.Body(f))
+			w.run(body)
 		}
 		set, _ := flags(w)
 		for b := range set {
@@ -122,4 +123,14 @@ func (c *comparer) judgeFlags() {
 			}
 		}
 	}
+}
+
+// maySet reports whether a body stores anything where a flag is.
+func maySet(f *module.Func, body []module.Instr, b flag) bool {
+	if b.object != 0 {
+		return slices.ContainsFunc(f.Refs, func(r module.Ref) bool { return r.Target == b.object })
+	}
+	return slices.ContainsFunc(body, func(in module.Instr) bool {
+		return in.Disp <= b.bit/8 && in.Disp > b.bit/8-64 && isField(&in) // 64 bytes: the largest vector
+	})
 }

@@ -57,9 +57,13 @@ func (c *comparer) judgeParameters(o, n *module.Func) {
 	if a != 0 && b != 0 && a&b == 0 {
 		c.refuse(Signature, n.Name, "exported, and computes in floating point of %d bytes, of %d in the fixed build", a, b)
 	}
-	old := effects(c.flowOf(c.Old, o))
-	same := common(old, effects(c.flowOf(c.New, n)))
-	for i := range parameters {
+	was, is := c.flowOf(c.Old, o), c.flowOf(c.New, n)
+	old := effects(was)
+	same := common(old, effects(is))
+	if same == len(was.sinks) {
+		return
+	}
+	for i := range max(was.lastParameter(), is.lastParameter()) {
 		for j := range i {
 			w := c.newFlow(c.New, n)
 			w.swapped = [2]byte{parameters[i], parameters[j]}
