@@ -199,10 +199,24 @@ func (a *app) jobsOfHost(ctx context.Context, pids []int, p *progress) (jobs []j
 	}
 	for i := range procs {
 		if p := &procs[i]; len(pids) > 0 && !seen[p.PID] {
-			done = append(done, processReport{PID: p.PID, Start: p.Start, Program: program(p), State: "nothing"})
+			done = append(done, processReport{PID: p.PID, Start: p.Start, Program: program(p), State: "nothing", Reasons: noneFixed(p)})
 		}
 	}
 	return jobs, done, nil
+}
+
+// noneFixed says of which modules of a process there is no fixed build, or none
+// that could be looked at.
+func noneFixed(p *host.Proc) (out []reason) {
+	for i := range p.Modules {
+		switch m := &p.Modules[i]; m.State {
+		case host.Gone:
+			out = append(out, reason{Code: "no-file", Name: m.Path, Detail: m.Reason})
+		case host.Unknown:
+			out = append(out, reason{Code: "unreadable-file", Name: m.Path, Detail: m.Reason})
+		}
+	}
+	return out
 }
 
 // openState says what it means that a file of a process could not be had.

@@ -27,7 +27,8 @@ func newStatus(a *app) *cobra.Command {
 replaced by another build since, or that is patched: outdated, patched, draining
 when a thread may be inside replaced code yet (a patch that went in at the level
 entry lets it finish), or blocked when threads were in the way of the last
-attempt.
+attempt; gone when nothing usable is where the file was, unknown when that could
+not be found out.
 
 The exit status is 0 when nothing is outdated, and 2 when something is outdated,
 blocked or draining, or when a patch has no effect on objects that existed
@@ -108,12 +109,15 @@ func (a *app) statuses(e *engine.Engine, procs []host.Proc) (out []processReport
 	return out
 }
 
-// processStatus describes a process that is outdated or patched.
+// states are those of a module; a process has the first that one of its has.
+var states = []string{"outdated", "draining", "patched", "gone", "unknown", "current"}
+
+// processStatus describes a process that is not current, or is patched.
 func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
 	pr := processReport{PID: proc.PID, Start: proc.Start, Program: program(proc), State: "current"}
 	old := false
 	for i := range proc.Modules {
-		old = old || proc.Modules[i].State == host.Outdated || proc.Modules[i].State == host.Gone
+		old = old || proc.Modules[i].State != host.Current
 	}
 	if !old && !e.Store().Has(process.ID{Pid: proc.PID, Start: proc.Start}) {
 		return pr, false
@@ -125,26 +129,24 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	if rec != nil {
 		pr.Sharing = others(proc.PID, rec.Sharing)
 	}
-	worst := "current"
+	worst := len(states) - 1
 	for i := range proc.Modules {
 		m := &proc.Modules[i]
 		mr, ok := moduleStatus(e, m, rec)
 		if !ok {
 			continue
 		}
-		if worst != "outdated" && mr.State != "" {
-			worst = mr.State
-		}
+		worst = min(worst, slices.Index(states, mr.State))
 		pr.Modules = append(pr.Modules, mr)
 	}
-	pr.State = worst
-	if blockers := e.Store().Blockers(process.ID{Pid: proc.PID, Start: proc.Start}); len(blockers) > 0 && worst == "outdated" {
+	pr.State = states[worst]
+	if blockers := e.Store().Blockers(process.ID{Pid: proc.PID, Start: proc.Start}); len(blockers) > 0 && pr.State == "outdated" {
 		pr.State, pr.Reasons = "blocked", append(pr.Reasons, engineReasons(proc.PID, blockers)...)
 	}
 	return pr, len(pr.Modules) > 0
 }
 
-// moduleStatus describes a module that is outdated, gone or patched.
+// moduleStatus describes a module that is not current, or is patched.
 func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleReport, bool) {
 	mr := moduleReport{Module: m.Path, Reason: m.Reason}
 	if m.State != host.Current {
@@ -177,15 +179,8 @@ func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleR
 		}
 		return mr, true
 	}
-	switch m.State {
-	case host.Outdated:
-		mr.State = "outdated"
-	case host.Gone:
-		mr.State = "gone"
-	default:
-		return mr, false
-	}
-	return mr, true
+	mr.State = string(m.State)
+	return mr, m.State != host.Current
 }
 
 // unitFor is the patch that is in the module, or nil.

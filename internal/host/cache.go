@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -44,8 +45,11 @@ type cacheEntry struct {
 	until time.Time // zero: for ever
 }
 
+// errUnusable is of a file that could be read, and is no program or library.
+var errUnusable = errors.New("no usable ELF file")
+
 // identity reads which build an O_PATH descriptor of a regular file is. The
-// error is module.ErrNotELF for other files.
+// error is errUnusable for other files.
 func (c *Cache) identity(f *os.File, st *unix.Stat_t) (module.Identity, error) {
 	key := keyOf(st)
 	c.mu.Lock()
@@ -88,6 +92,9 @@ func identify(f *os.File, key fileKey) (module.Identity, error) {
 	defer r.Close()
 	id, err := module.ReadIdentity(r, key.size)
 	if err != nil {
+		if !errors.As(err, new(*os.PathError)) {
+			err = fmt.Errorf("%w: %w", errUnusable, err)
+		}
 		return module.Identity{}, err
 	}
 	st, err := fstat(r)

@@ -100,6 +100,23 @@ func TestReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "prog", host.Gone, ""},
+		{"empty file in its place", func(t *testing.T, _, prog, _ string) { write(t, prog, "") }, "prog", host.Gone, ""},
+		{"text in its place", func(t *testing.T, _, prog, _ string) { write(t, prog, "#!/bin/sh\necho this is no ELF file\n") }, "prog", host.Gone, ""},
+		{"half of a file in its place", func(t *testing.T, _, _, lib string) {
+			b, err := os.ReadFile(lib)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, lib, string(b[:len(b)/2]))
+		}, "libvictim.so.1.0.0", host.Gone, ""},
+		{"loop of links in its place", func(t *testing.T, _, prog, _ string) {
+			remove(t, prog)
+			symlink(t, "prog", prog)
+		}, "prog", host.Gone, ""},
+		{"link to a text in its place", func(t *testing.T, _, prog, _ string) {
+			remove(t, prog)
+			symlink(t, "/etc/passwd", prog)
+		}, "prog", host.Gone, ""},
 		{"renamed", func(t *testing.T, dir, prog, _ string) { rename(t, prog, dir+"/prog.old") }, "prog.old", host.Current, "prog.old"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -166,6 +166,8 @@ func (s *scanner) judge(r *root, path string, deleted bool, mapped *os.File, st 
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
 		return s.successor(r, path, mapped, st)
+	case errors.Is(err, unix.ELOOP):
+		return s.gone("the links at its path lead nowhere", mapped, st)
 	case err != nil:
 		return unknown(err)
 	}
@@ -209,7 +211,12 @@ func (s *scanner) compare(r *root, path string, disk, mapped *os.File, st *unix.
 		v.state, v.reason, v.onDisk = Gone, "what is "+where+" is not a regular file", ""
 		return v
 	}
-	if v.fixed, err = s.Cache.identity(disk, &now); err != nil {
+	v.fixed, err = s.Cache.identity(disk, &now)
+	if errors.Is(err, errUnusable) {
+		v.state, v.reason, v.onDisk = Gone, "what is "+where+" is "+err.Error(), ""
+		return v
+	}
+	if err != nil {
 		v.state, v.reason = Unknown, "the file on disk: "+err.Error()
 		return v
 	}
@@ -224,36 +231,36 @@ func (s *scanner) compare(r *root, path string, disk, mapped *os.File, st *unix.
 	return v
 }
 
+// gone is of a module whose place no file on disk takes.
+func (s *scanner) gone(reason string, mapped *os.File, st *unix.Stat_t) verdict {
+	running, err := s.Cache.identity(mapped, st)
+	if err != nil {
+		return unknown(fmt.Errorf("the mapped file: %w", err))
+	}
+	return verdict{state: Gone, reason: reason, running: running}
+}
+
 // successor looks for the file that the loader would take instead of one that
 // is gone: a new version of a library has another file name and the same soname.
 func (s *scanner) successor(r *root, old string, mapped *os.File, st *unix.Stat_t) verdict {
-	v := verdict{state: Gone}
-	var err error
-	if v.running, err = s.Cache.identity(mapped, st); err != nil {
-		return unknown(fmt.Errorf("the mapped file: %w", err))
-	}
 	name, err := soname(mapped)
 	if err != nil {
 		return unknown(err)
 	}
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
-		v.reason = "nothing is at its path, and it has no soname to look for"
-		return v
+		return s.gone("nothing is at its path, and it has no soname to look for", mapped, st)
 	}
 	at := path.Join(path.Dir(old), name)
 	disk, err := r.locate(at)
 	if err != nil {
-		v.reason = fmt.Sprintf("nothing is at its path, nor at %s", at)
-		return v
+		return s.gone("nothing is at its path, nor at "+at, mapped, st)
 	}
 	defer disk.Close()
 	if now, err := fstat(disk); err != nil || now.Mode&unix.S_IFMT != unix.S_IFREG {
-		v.reason = fmt.Sprintf("nothing is at its path, and %s is not a regular file", at)
-		return v
+		return s.gone("nothing is at its path, and "+at+" is not a regular file", mapped, st)
 	}
 	if other, err := soname(disk); err != nil || other != name {
-		v.reason = fmt.Sprintf("nothing is at its path, and %s does not have its soname", at)
-		return v
+		return s.gone("nothing is at its path, and "+at+" does not have its soname", mapped, st)
 	}
 	return s.compare(r, at, disk, mapped, st, "at "+at)
 }

@@ -92,6 +92,15 @@ func rename(t testing.TB, from, to string) {
 	}
 }
 
+// write puts another file at path.
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	remove(t, path)
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func remove(t testing.TB, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
