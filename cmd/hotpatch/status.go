@@ -119,7 +119,9 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	for i := range proc.Modules {
 		old = old || proc.Modules[i].State != host.Current
 	}
-	if !old && !e.Store().Has(process.ID{Pid: proc.PID, Start: proc.Start}) {
+	id := process.ID{Pid: proc.PID, Start: proc.Start}
+	blockers := e.Store().Blockers(id)
+	if !old && len(blockers) == 0 && !e.Store().Has(id) {
 		return pr, false
 	}
 	rec, err := e.Status(proc.PID)
@@ -140,10 +142,10 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 		pr.Modules = append(pr.Modules, mr)
 	}
 	pr.State = states[worst]
-	if blockers := e.Store().Blockers(process.ID{Pid: proc.PID, Start: proc.Start}); len(blockers) > 0 && pr.State == "outdated" {
-		pr.State, pr.Reasons = "blocked", append(pr.Reasons, engineReasons(proc.PID, blockers)...)
+	if len(blockers) > 0 {
+		pr.State, pr.Reasons = "blocked", append(engineReasons(proc.PID, blockers), pr.Reasons...)
 	}
-	return pr, len(pr.Modules) > 0
+	return pr, len(pr.Modules) > 0 || pr.State == "blocked"
 }
 
 // moduleStatus describes a module that is not current, or is patched.
@@ -208,6 +210,7 @@ func printStatus(w io.Writer, ps []processReport) {
 	}
 	var rows [][]string
 	for _, p := range ps {
+		alone := true // what is said of the process is not said of a module
 		for _, m := range p.Modules {
 			run, disk := "-", "-"
 			pkg := "-"
@@ -220,11 +223,11 @@ func printStatus(w io.Writer, ps []processReport) {
 			why := m.Reason
 			state := m.State
 			if p.State == "blocked" && state == "outdated" {
-				state, why = "blocked", p.Reasons[0].String()
+				state, why, alone = "blocked", p.Reasons[0].String(), false
 			}
 			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
 		}
-		if len(p.Modules) == 0 {
+		if len(p.Modules) == 0 || p.State == "blocked" && alone {
 			why := ""
 			if len(p.Reasons) > 0 {
 				why = p.Reasons[0].String()
