@@ -3,17 +3,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"hotpatch/internal/engine"
 	"hotpatch/internal/process"
 )
 
@@ -82,10 +85,14 @@ Exit status: 0 done, 1 an error, 2 (status) something runs outdated code,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       toolVersion(),
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			a.store, err = filepath.Abs(cmp.Or(a.store, engine.DefaultStore)) // the worker has another working directory
+			return err
+		},
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (its schema is docs/json.md)")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log each change of state to standard error, with --json as JSON")
-	root.PersistentFlags().StringVar(&a.store, "store", "/run/hotpatch", "folder of the records of what is in which process")
+	root.PersistentFlags().StringVar(&a.store, "store", engine.DefaultStore, "folder of the records of what is in which process")
 	root.AddCommand(
 		newStatus(a), newBuild(a), newInspect(a), newApply(a), newVerify(a), newRollback(a), newDoctor(a), newWorker(), newMan(),
 	)
