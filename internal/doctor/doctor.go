@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -216,14 +217,21 @@ func modules() Check {
 	return c
 }
 
-// records tries to write where it is noted what is in which process.
+// records tries to write where it is noted what is in which process, or where
+// that folder will be made.
 func records(store string) Check {
 	c := Check{Name: "records", State: Works, Detail: store}
-	if _, err := engine.OpenStore(store); err != nil {
+	err := engine.CheckStore(store)
+	at := store
+	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		_, err = os.Stat(at)
+	}
+	if err != nil {
 		c.State, c.Detail, c.Advice = Fails, err.Error(), "--store names another folder, of root's own"
 		return c
 	}
-	f, err := os.CreateTemp(store, ".doctor")
+	f, err := os.CreateTemp(at, ".doctor")
 	if err != nil {
 		c.State, c.Detail, c.Advice = Fails, err.Error(), "mount it for writing, or name another folder with --store"
 		return c

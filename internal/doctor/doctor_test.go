@@ -60,7 +60,14 @@ func TestRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to trace processes")
 	}
-	got := look(t, 0, t.TempDir()+"/store")
+	dir := t.TempDir()
+	got := look(t, 0, dir+"/store/new")
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v (%v)", left, err)
+	}
+	if c := records("/tmp"); c.State != Fails {
+		t.Errorf("a folder that others can enter: %+v", c)
+	}
 	for name, c := range got {
 		if c.State == Fails {
 			t.Errorf("%s: %s", name, c.Detail)

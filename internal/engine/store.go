@@ -136,19 +136,28 @@ func (r *Record) left() int64 {
 
 // OpenStore opens the directory, and makes it.
 func OpenStore(dir string) (*Store, error) {
-	for _, d := range []string{dir, filepath.Join(dir, "patches")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
-		}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	if err := CheckStore(dir); err != nil {
+		return nil, err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
-		return nil, fmt.Errorf("open store %s: it must be a directory of our own that nobody else can enter", dir)
+	if err := os.MkdirAll(filepath.Join(dir, "patches"), 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return &Store{dir: dir, patches: make(map[patch.ID]*patch.Patch)}, nil
+}
+
+// CheckStore refuses a directory that cannot be a store.
+func CheckStore(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("open store %s: it must be a directory of our own that nobody else can enter", dir)
+	}
+	return nil
 }
 
 // open opens a file of the store. os.OpenFile makes five system calls more, to
