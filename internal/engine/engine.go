@@ -131,7 +131,7 @@ type Result struct {
 	Sharing   []process.ID `json:"sharing,omitempty"`
 	Program   string       `json:"program,omitempty"` // its path
 	State     State        `json:"state"`
-	Patches   []patch.ID   `json:"patches,omitempty"`
+	Patches   []patch.ID   `json:"patches,omitempty"`   // that came or went, or were to
 	Functions int          `json:"functions,omitempty"` // steered
 	Level     Level        `json:"level,omitempty"`     // that was reached
 	// Pause is from before the first interrupt to after the last resume of

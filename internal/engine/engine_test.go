@@ -193,6 +193,9 @@ func TestBlocked(t *testing.T) {
 	before, _ := os.ReadFile("/proc/" + strconv.Itoa(g.pid()) + "/maps")
 	r := e.Apply(g.pid(), []*patch.Patch{p})
 	wantState(t, r, Blocked)
+	if !slices.Equal(r.Patches, []patch.ID{p.ID}) {
+		t.Errorf("patches %v, want the one that was to come", r.Patches)
+	}
 	if len(r.Reasons) != 1 || r.Reasons[0].Code != ThreadInside || len(r.Reasons[0].Stack) < 3 || r.Reasons[0].Function == "" {
 		t.Errorf("reasons %+v; want the one parked thread with its stack", r.Reasons)
 	}
@@ -206,7 +209,11 @@ func TestBlocked(t *testing.T) {
 	wantState(t, patient.Apply(g.pid(), []*patch.Patch{p}), Patched)
 	g.want("v", newSum)
 	g.want("p", "parked")
-	wantState(t, e.Remove(g.pid(), nil), Blocked)
+	r = e.Remove(g.pid(), nil)
+	wantState(t, r, Blocked)
+	if !slices.Equal(r.Patches, []patch.ID{p.ID}) {
+		t.Errorf("patches %v, want the one that was to go", r.Patches)
+	}
 	g.want("v", newSum)
 	g.want("r", "2000")
 	wantState(t, patient.Remove(g.pid(), nil), Removed)

@@ -35,6 +35,11 @@ func (e *Engine) takeOut(id process.ID, ids []patch.ID, oneStep bool) (res Resul
 	}
 	if err != nil {
 		res.fail(t.why(err))
+		if res.Patches = slices.Clone(ids); len(ids) == 0 && t != nil {
+			for _, u := range t.rec.Units {
+				res.Patches = append(res.Patches, u.Patch)
+			}
+		}
 	}
 	e.store.note(&res)
 	return res

@@ -218,6 +218,10 @@ func (e *Engine) applyTo(id process.ID, patches []*patch.Patch) (res Result) {
 	}
 	if err != nil {
 		res.fail(t.why(err))
+		res.Patches = nil
+		for _, p := range patches {
+			res.Patches = append(res.Patches, p.ID)
+		}
 	}
 	e.store.note(&res)
 	return res
