@@ -144,7 +144,7 @@ func (a *app) applyJobs(ctx context.Context, jobs []job, opts engine.Options, p 
 func (a *app) finish(w io.Writer, command string, out []processReport) error {
 	var err error
 	if a.json {
-		err = a.print(w, command, report{Processes: out})
+		err = a.print(w, command, report{Processes: append([]processReport{}, out...)})
 	} else {
 		printResults(w, out)
 	}

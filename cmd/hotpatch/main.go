@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -31,7 +32,7 @@ func run() int {
 	defer stop()
 	app := &app{}
 	root := newRoot(app)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var status exitStatus
 	switch {
 	case err == nil:
@@ -43,7 +44,11 @@ func run() int {
 	for i := range lines {
 		lines[i] = clean(lines[i])
 	}
-	fmt.Fprintln(os.Stderr, "hotpatch:", strings.Join(lines, "\n"))
+	message := strings.Join(lines, "\n")
+	fmt.Fprintln(os.Stderr, "hotpatch:", message)
+	if !app.printed && (app.json || slices.Contains(os.Args, "--json")) { // a bad flag before it hides it
+		_ = app.print(os.Stdout, cmd.Name(), report{Error: message}) // the exit status says it, too
+	}
 	return 1
 }
 
@@ -63,6 +68,7 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 // app is what the subcommands share: the global flags.
 type app struct {
 	json, verbose bool
+	printed       bool // the one object
 	store         string
 }
 

@@ -29,6 +29,7 @@ type report struct {
 	Modules   []moduleReport  `json:"modules,omitempty"`
 	Patch     *patchReport    `json:"patch,omitempty"`
 	Checks    []doctor.Check  `json:"checks,omitempty"`
+	Error     string          `json:"error,omitempty"` // of no process or module; then there is nothing else
 }
 
 type processReport struct {
@@ -207,7 +208,7 @@ func builtReport(b *plan.Build) moduleReport {
 }
 
 func (a *app) print(w io.Writer, command string, r report) error {
-	r.Schema, r.Command = schema, command
+	r.Schema, r.Command, a.printed = schema, command, true
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)

@@ -54,7 +54,7 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	if err != nil {
 		return err
 	}
-	r := report{Processes: rest}
+	r := report{Processes: append([]processReport{}, rest...)}
 	failed := slices.ContainsFunc(rest, func(r processReport) bool { return r.State == "failed" })
 	outdated := false
 	for _, pr := range a.statuses(e, procs) {
