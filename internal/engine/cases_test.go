@@ -65,11 +65,20 @@ func TestEntryLevel(t *testing.T) {
 	}
 	e := engine(t, Options{Deadline: 200 * time.Millisecond})
 	wantState(t, e.Apply(g.pid(), []*patch.Patch{p}), Blocked)
+	p.EntryWhy = "the frame in it stays"
+	if _, err := p.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	r := engine(t, Options{Level: Entry, Store: e.opts.Store}).Apply(g.pid(), []*patch.Patch{p})
+	wantState(t, r, Refused)
+	if r.Reasons[0].Code != LevelRefused || r.Reasons[0].Detail != p.EntryWhy {
+		t.Errorf("%+v; want the patch's reason", r.Reasons)
+	}
 	p.EntryAllowed = true
 	if _, err := p.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	r := e.Apply(g.pid(), []*patch.Patch{p})
+	r = e.Apply(g.pid(), []*patch.Patch{p})
 	wantState(t, r, Patched)
 	if r.Level != Entry {
 		t.Errorf("level %s, want entry", r.Level)

@@ -67,18 +67,22 @@ func (t *txn) commit() error {
 	}
 	// Each patch says whether the level entry is safe with it alone.
 	entryOK := len(t.units)+len(t.going) == 1 || len(t.edits) == 1
+	why := "several patches change together: old and new code must not run side by side"
+	for _, u := range slices.Concat(t.units, t.going) {
+		if !u.patch.EntryAllowed {
+			entryOK, why = false, u.patch.EntryWhy
+		}
+	}
 	old := entries(t.edits)
 	for _, u := range t.units {
-		entryOK = entryOK && u.patch.EntryAllowed
 		for _, o := range u.patch.Old {
 			old = append(old, moved(o.Name, u.patch.Module, u.mod.Bias, o.Ranges)...)
 		}
 	}
 	for _, u := range t.going {
-		entryOK = entryOK && u.patch.EntryAllowed
 		old = append(old, u.areas()...)
 	}
-	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK}
+	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK, entryWhy: why}
 	escapes := slices.ContainsFunc(t.going, func(u *unit) bool { return u.patch.Escapes })
 	if f := t.rec.Finder; f != nil && f.Active && len(t.units) == 0 && !escapes && !t.finderNeeded() {
 		c.strict = []edit{f.edit().reversed()} // while frames are in new code, it is needed
@@ -116,10 +120,11 @@ func (t *txn) walk() (err error) {
 
 // change is what is to be written in one stop.
 type change struct {
-	edits   []edit
-	strict  []edit // also, at the level strict
-	areas   areas  // in which no thread may have a frame at the level strict; nil when that is not to be tried
-	entryOK bool
+	edits    []edit
+	strict   []edit // also, at the level strict
+	areas    areas  // in which no thread may have a frame at the level strict; nil when that is not to be tried
+	entryOK  bool
+	entryWhy string // why it is not
 }
 
 // now puts changes into force that nothing has to be proved for.
@@ -139,7 +144,7 @@ func (t *txn) change(what change) error {
 		c.toEntry()
 	}
 	if t.opts.Level == Entry && !what.entryOK {
-		return &Reason{Code: LevelRefused, Detail: "functions of this patch change together: old and new ones must not run side by side"}
+		return &Reason{Code: LevelRefused, Detail: what.entryWhy}
 	}
 	end := time.Now().Add(t.opts.Deadline)
 	suspects, err := t.p.Tids()

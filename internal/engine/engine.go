@@ -103,7 +103,7 @@ const (
 	Conflict      Code = "conflict"          // with a patch that is in the process
 	BadPatch      Code = "bad-patch"         // contradicts itself
 	Kernel        Code = "kernel"            // forbids something
-	LevelRefused  Code = "level-not-allowed" // entry, where more than one function changes together
+	LevelRefused  Code = "level-not-allowed" // entry, where it is not safe
 	NotRetired    Code = "not-retired"       // asked for, and the patch is in force without
 	NotSealed     Code = "not-sealed"        // the same
 	Differs       Code = "differs"           // a byte is not what it should be
