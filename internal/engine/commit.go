@@ -200,6 +200,7 @@ type changer struct {
 	hits     []process.Hit
 	busy     *process.BusyError
 	stale    bool
+	slow     bool // the look at the stacks took longer than the budget
 }
 
 // toEntry lets old frames be.
@@ -217,7 +218,7 @@ func (c *changer) all() []edit {
 // when none is stops them all. That first look also fills the unwinder's cache.
 func (c *changer) try() (done bool, err error) {
 	ranges, edits := c.areas.ranges(), c.all()
-	c.hits, c.stale, c.busy = nil, false, nil
+	c.hits, c.stale, c.slow, c.busy = nil, false, false, nil
 	tids, err := c.p.Tids()
 	if err != nil {
 		return false, err
@@ -247,7 +248,7 @@ func (c *changer) try() (done bool, err error) {
 		if err := tr.Stop(c.opts.Budget); err != nil {
 			return err
 		}
-		over := func() bool { return tr.Held() > c.opts.Budget }
+		over := func() bool { c.slow = tr.Held() > c.opts.Budget; return c.slow }
 		stopped := tr.Held()
 		hits, ok := c.walker.Inside(tr.Threads(), ranges, over)
 		checked := tr.Held()
@@ -316,7 +317,7 @@ func write(tr *process.Tracer, edits []edit, places *process.Places) error {
 // blockers names the threads that were in the way last.
 func (c *changer) blockers() error {
 	if len(c.hits) == 0 && c.busy != nil {
-		return c.busy
+		return fmt.Errorf("%w (budget %v)", c.busy, c.opts.Budget)
 	}
 	var out reasons
 	const most = 32
@@ -341,6 +342,9 @@ func (c *changer) blockers() error {
 	}
 	if n := len(c.hits) - most; n > 0 {
 		out = append(out, Reason{Code: ThreadInside, Detail: fmt.Sprintf("and %d threads more", n)})
+	}
+	if len(out) == 0 && c.slow {
+		return &Reason{Code: ThreadBusy, Detail: fmt.Sprintf("the look at its stacks takes longer than the budget of %v: raise --budget", c.opts.Budget)}
 	}
 	if len(out) == 0 {
 		return &Reason{Code: ThreadBusy, Detail: "the process was never seen at rest"}

@@ -220,6 +220,19 @@ func TestBlocked(t *testing.T) {
 	g.want("v", oldSum)
 }
 
+// TestBudget: where the budget is too small for a look at the threads, that is
+// the reason.
+func TestBudget(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	g := run(t, prog, "4")
+	r := engine(t, Options{Budget: time.Microsecond, Deadline: 100 * time.Millisecond}).Apply(g.pid(), []*patch.Patch{p})
+	wantState(t, r, Blocked)
+	if r.Reasons[0].Code != ThreadBusy || !strings.Contains(r.Reasons[0].Detail, "budget") {
+		t.Errorf("%+v; want the budget as the reason", r.Reasons)
+	}
+	g.want("v", oldSum)
+}
+
 func TestChild(t *testing.T) {
 	prog, p := pair(t, "server.c")
 	g := run(t, prog, "1")
