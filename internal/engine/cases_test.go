@@ -84,6 +84,13 @@ func TestEntryLevel(t *testing.T) {
 		t.Errorf("level %s, want entry", r.Level)
 	}
 	g.want("v", newSum)
+	if r = e.Apply(g.pid(), []*patch.Patch{p}); r.State != Already || len(r.Reasons) > 0 {
+		t.Errorf("again: %+v", r)
+	}
+	r = engine(t, Options{Level: Strict, Store: e.opts.Store}).Apply(g.pid(), []*patch.Patch{p})
+	if r.State != Already || len(r.Reasons) != 1 || r.Reasons[0].Code != NotStrict {
+		t.Errorf("asked for strict: %+v", r)
+	}
 	drains := func(want bool) {
 		t.Helper()
 		if rec, err := e.Status(g.pid()); err != nil || rec.Units[0].Draining != want {

@@ -106,6 +106,7 @@ const (
 	LevelRefused  Code = "level-not-allowed" // entry, where it is not safe
 	NotRetired    Code = "not-retired"       // asked for, and the patch is in force without
 	NotSealed     Code = "not-sealed"        // the same
+	NotStrict     Code = "not-strict"        // the same
 	Differs       Code = "differs"           // a byte is not what it should be
 	Gone          Code = "exited"
 	Internal      Code = "failed"

@@ -43,12 +43,15 @@ func (u *unit) bodies() []process.Range {
 	return out
 }
 
-// noteUnhardened says what the options ask for and patches lack that are in
+// noteUnlike says what the options ask for and patches lack that are in
 // force already.
-func (t *txn) noteUnhardened() {
+func (t *txn) noteUnlike() {
 	const how = "the patch is in force already: roll back and apply it again with this option"
 	for i := range t.rec.Units {
 		r := &t.rec.Units[i]
+		if t.opts.Level == Strict && r.Level == Entry {
+			t.res.Reasons = append(t.res.Reasons, Reason{Code: NotStrict, Module: r.Path, Detail: how})
+		}
 		if t.opts.Retire && !r.Retired {
 			t.res.Reasons = append(t.res.Reasons, Reason{Code: NotRetired, Module: r.Path, Detail: how})
 		}

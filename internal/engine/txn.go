@@ -250,7 +250,7 @@ func (t *txn) apply(patches []*patch.Patch) error {
 	t.choose(patches)
 	if len(t.units) == 0 {
 		t.res.State = Already
-		t.noteUnhardened()
+		t.noteUnlike()
 		return t.verify()
 	}
 	if err := t.exchange(); err != nil {
