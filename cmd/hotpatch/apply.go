@@ -76,7 +76,7 @@ func (a *app) apply(ctx context.Context, w io.Writer, paths []string, f applyFla
 	}
 	level := engine.Level(f.level)
 	if !slices.Contains([]engine.Level{engine.Strict, engine.Entry, engine.Auto}, level) {
-		return fmt.Errorf("--level %q: it must be strict, entry or auto", f.level)
+		return fmt.Errorf("--level \"%s\": it must be strict, entry or auto", f.level)
 	}
 	p := newProgress(a)
 	defer p.done()
@@ -356,7 +356,7 @@ func printResults(w io.Writer, ps []processReport) {
 			printRemarks(w, m.Remarks)
 		}
 		for _, f := range p.Findings {
-			fmt.Fprintf(w, "  %s: expected %s, found %s\n", clean(f.Place), f.Expected, f.Found)
+			fmt.Fprintf(w, "  %s: expected %s, found %s\n", clean(f.Place), clean(f.Expected), clean(f.Found))
 		}
 	}
 }

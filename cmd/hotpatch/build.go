@@ -113,7 +113,7 @@ func printModules(w io.Writer, ms []moduleReport) {
 			printReasons(w, m.Reasons)
 		default:
 			fmt.Fprintf(w, "%s: patchable: %d functions changed, %d added, %d steered (%.2f s)\n  %s\n",
-				clean(m.Module), m.Functions.Changed, m.Functions.Added, m.Functions.Steered, m.Seconds, m.File)
+				clean(m.Module), m.Functions.Changed, m.Functions.Added, m.Functions.Steered, m.Seconds, clean(m.File))
 		}
 		printRemarks(w, m.Remarks)
 		if n := len(m.Omitted); n > 0 {

@@ -176,7 +176,7 @@ func inspect(p *patch.Patch, file string) *patchReport {
 }
 
 func printPatch(w io.Writer, r *patchReport) {
-	fmt.Fprintf(w, "%s: %s, %s\n", r.File, clean(r.Module), r.Verdict)
+	fmt.Fprintf(w, "%s: %s, %s\n", clean(r.File), clean(r.Module), r.Verdict)
 	fmt.Fprintf(w, "  patch     %s\n  baseline  build-id %s\n  fixed     build-id %s\n  built by  hotpatch %s\n", r.ID, clean(r.Baseline.BuildID), clean(r.Fixed.BuildID), clean(r.Tool))
 	fmt.Fprintf(w, "  code      %d bytes; pages: %d KiB code, %d KiB read-only, %d KiB writable\n", r.Sizes.Code, r.Sizes.Text>>10, r.Sizes.ReadOnly>>10, r.Sizes.Writable>>10)
 	fmt.Fprintf(w, "  fixups   ")

@@ -47,7 +47,7 @@ func run() int {
 	message := strings.Join(lines, "\n")
 	fmt.Fprintln(os.Stderr, "hotpatch:", message)
 	if !app.printed && (app.json || slices.Contains(os.Args, "--json")) { // a bad flag before it hides it
-		_ = app.print(os.Stdout, cmd.Name(), report{Error: message}) // the exit status says it, too
+		_ = app.print(os.Stdout, cmd.Name(), report{Error: err.Error()}) // the exit status says it, too
 	}
 	return 1
 }

@@ -54,7 +54,7 @@ func (p *progress) done() {
 // settled logs what became of a process without a transaction.
 func (p *progress) settled(ctx context.Context, r processReport) {
 	e := engine.Event{
-		ID: process.ID{Pid: r.PID, Start: r.Start}, Program: r.Program, State: r.State,
+		ID: process.ID{Pid: r.PID, Start: r.Start}, Program: engine.Name(r.Program), State: r.State,
 		Result: &engine.Result{State: engine.State(r.State)},
 	}
 	for _, why := range r.Reasons {

@@ -154,7 +154,7 @@ func (r reason) String() string {
 		if r.PID != 0 {
 			of = fmt.Sprintf(" of process %d", r.PID)
 		}
-		out += fmt.Sprintf(" (thread %d %q%s in %s)", r.Tid, r.Thread, of, r.Function)
+		out += fmt.Sprintf(" (thread %d \"%s\"%s in %s)", r.Tid, r.Thread, of, r.Function)
 	}
 	return out
 }

@@ -33,7 +33,7 @@ byte what it was before. Sessions and state live on.`,
 			if len(args) > 0 {
 				const fewest = 6 // digits that name a patch
 				if id = strings.ToLower(args[0]); len(id) < fewest {
-					return fmt.Errorf("patch id %q: give at least %d digits", id, fewest)
+					return fmt.Errorf("patch id \"%s\": give at least %d digits", id, fewest)
 				}
 			}
 			op := engine.OpRevert

@@ -50,7 +50,7 @@ func (a *arReader) next() (name string, err error) {
 	name = strings.TrimSuffix(strings.TrimRight(string(h[:16]), " "), "/")
 	size, err := strconv.ParseUint(strings.TrimRight(string(h[48:58]), " "), 10, 62)
 	if err != nil {
-		return "", fmt.Errorf("ar member %q: size %q", name, h[48:58])
+		return "", fmt.Errorf("ar member \"%s\": size \"%s\"", name, h[48:58])
 	}
 	a.left, a.odd = int64(size), size%2 == 1
 	return name, nil

@@ -129,7 +129,7 @@ func (p *Package) open(r io.Reader) error {
 		return err
 	}
 	if !strings.HasPrefix(string(version), "2.") {
-		return fmt.Errorf("format version %q, not 2.x", version)
+		return fmt.Errorf("format version \"%s\", not 2.x", version)
 	}
 	ext, err := member(ar, "control.tar")
 	if err != nil {
@@ -163,7 +163,7 @@ func member(ar *arReader, want string) (ext string, err error) {
 		case ok && (ext == "" || ext[0] == '.'):
 			return ext, nil
 		case !strings.HasPrefix(name, "_"):
-			return "", fmt.Errorf("member %q where %s is due", name, want)
+			return "", fmt.Errorf("member \"%s\" where %s is due", name, want)
 		}
 	}
 }
@@ -234,7 +234,7 @@ func decompress(r io.Reader, ext, what string, limit int64) (io.ReadCloser, erro
 		}
 		l.ReadCloser = z.IOReadCloser()
 	default:
-		return nil, fmt.Errorf("compression %q is not supported", strings.TrimPrefix(ext, "."))
+		return nil, fmt.Errorf("compression \"%s\" is not supported", strings.TrimPrefix(ext, "."))
 	}
 	return l, nil
 }
@@ -305,14 +305,14 @@ func (p *Package) next() (*Entry, error) {
 // elsewhere than it seems.
 func clean(name string) (string, error) {
 	if strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) || name == "" {
-		return "", fmt.Errorf("unsafe path %q", name)
+		return "", fmt.Errorf("unsafe path \"%s\"", name)
 	}
 	var parts []string
 	for part := range strings.SplitSeq(name, "/") {
 		switch part {
 		case "", ".":
 		case "..":
-			return "", fmt.Errorf("unsafe path %q", name)
+			return "", fmt.Errorf("unsafe path \"%s\"", name)
 		default:
 			parts = append(parts, part)
 		}

@@ -130,7 +130,7 @@ type Result struct {
 	// Sharing are all processes with the same memory, where there are others:
 	// the result is that of each.
 	Sharing   []process.ID `json:"sharing,omitempty"`
-	Program   string       `json:"program,omitempty"` // its path
+	Program   Name         `json:"program,omitempty"` // its path
 	State     State        `json:"state"`
 	Patches   []patch.ID   `json:"patches,omitempty"`   // that came or went, or were to
 	Functions int          `json:"functions,omitempty"` // steered

@@ -14,7 +14,7 @@ import (
 // it is at its end, and then has a result.
 type Event struct {
 	process.ID
-	Program string     `json:"program,omitempty"`
+	Program Name       `json:"program,omitempty"`
 	Patches []patch.ID `json:"patches,omitempty"`
 	State   string     `json:"state"` // the step, or the State at the end
 	Result  *Result    `json:"result,omitempty"`
@@ -38,7 +38,7 @@ func (e *Event) Log(ctx context.Context, l *slog.Logger) {
 		patches = append(patches, id.Short())
 	}
 	attrs := []slog.Attr{
-		slog.Int("pid", e.Pid), slog.Uint64("start", e.Start), slog.String("program", e.Program),
+		slog.Int("pid", e.Pid), slog.Uint64("start", e.Start), slog.String("program", string(e.Program)),
 		slog.String("patch", strings.Join(patches, ",")), slog.String("state", e.State),
 	}
 	r := e.Result

@@ -142,7 +142,7 @@ func (e *Engine) begin(id process.ID, look bool, res *Result) (t *txn, end func(
 	}
 	if err = t.survey(); err == nil {
 		if err = t.load(); err == nil {
-			res.Program = strings.TrimSuffix(t.rec.Program, " (deleted)")
+			res.Program = Name(strings.TrimSuffix(t.rec.Program, " (deleted)"))
 			err = t.recover()
 		}
 		if err == nil {

@@ -170,7 +170,7 @@ func (e *Engine) one(req Request, tg Target) Result {
 		return e.verifyOf(id)
 	}
 	res := Result{ID: id}
-	res.fail(fmt.Errorf("unknown operation %q", req.Op))
+	res.fail(fmt.Errorf("unknown operation \"%s\"", req.Op))
 	return res
 }
 

@@ -84,7 +84,7 @@ func parseMapping(line string) (Mapping, error) {
 	var m Mapping
 	f := strings.SplitN(line, " ", 6)
 	if len(f) < 5 {
-		return m, fmt.Errorf("parse mapping %q: too short", line)
+		return m, fmt.Errorf("parse mapping \"%s\": too short", line)
 	}
 	start, end, _ := strings.Cut(f[0], "-")
 	var err [4]error
@@ -95,7 +95,7 @@ func parseMapping(line string) (Mapping, error) {
 	m.Inode, err[3] = strconv.ParseUint(f[4], 10, 64)
 	for _, e := range err {
 		if e != nil {
-			return m, fmt.Errorf("parse mapping %q: %w", line, e)
+			return m, fmt.Errorf("parse mapping \"%s\": %w", line, e)
 		}
 	}
 	m.Range, m.Dev = Range{Addr(a), Addr(b)}, f[3]

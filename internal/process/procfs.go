@@ -268,7 +268,7 @@ var bootID = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	return strings.TrimSuffix(string(b), "\n"), nil
 })
 
 // NameOf is the short name of any process or thread, "?" when it is gone.

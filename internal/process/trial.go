@@ -92,7 +92,7 @@ func Try() []Trial {
 			}
 			got := make([]byte, len(code))
 			if err := p.Read(Addr(at), got); err != nil || !bytes.Equal(got, code) {
-				return fmt.Errorf("what was written is not there: %q (%w)", got, err)
+				return fmt.Errorf("what was written is not there: % x (%w)", got, err)
 			}
 			return nil
 		})

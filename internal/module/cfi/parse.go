@@ -118,7 +118,7 @@ func (t *Table) augmentation(cie *CIE, aug string, c *cursor) error {
 		return nil
 	}
 	if aug[0] != 'z' {
-		return fmt.Errorf("augmentation %q", cie.Augment)
+		return fmt.Errorf("augmentation \"%s\"", cie.Augment)
 	}
 	size := c.uleb()
 	start := c.off
@@ -139,7 +139,7 @@ func (t *Table) augmentation(cie *CIE, aug string, c *cursor) error {
 		case 'S':
 			cie.Signal = true
 		default:
-			return fmt.Errorf("augmentation %q", cie.Augment)
+			return fmt.Errorf("augmentation \"%s\"", cie.Augment)
 		}
 	}
 	return d.err
