@@ -141,6 +141,15 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 		worst = min(worst, slices.Index(states, mr.State))
 		pr.Modules = append(pr.Modules, mr)
 	}
+	if rec != nil {
+		for _, u := range rec.Units { // of a module that has another name by now
+			if !slices.ContainsFunc(pr.Modules, func(mr moduleReport) bool { return mr.Patch == string(u.Patch) }) {
+				mr, _ := moduleStatus(e, &host.Module{Path: u.Path, State: host.Unknown}, rec)
+				worst = min(worst, slices.Index(states, mr.State))
+				pr.Modules = append(pr.Modules, mr)
+			}
+		}
+	}
 	pr.State = states[worst]
 	if len(blockers) > 0 {
 		pr.State, pr.Reasons = "blocked", append(engineReasons(proc.PID, blockers), pr.Reasons...)
