@@ -95,7 +95,7 @@ func outputName(out, mod string) (string, error) {
 	case err == nil && st.IsDir():
 		return filepath.Join(out, name), nil
 	case err != nil && out[len(out)-1] == '/':
-		if err := os.MkdirAll(out, 0o755); err != nil {
+		if err := os.Mkdir(out, 0o755); err != nil {
 			return "", err
 		}
 		return filepath.Join(out, name), nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -234,14 +235,14 @@ func printStatus(w io.Writer, ps []processReport) {
 			if p.State == "blocked" && state == "outdated" {
 				state, why, alone = "blocked", p.Reasons[0].String(), false
 			}
-			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(cmp.Or(p.Program, "-")), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
 		}
 		if len(p.Modules) == 0 || p.State == "blocked" && alone {
 			why := ""
 			if len(p.Reasons) > 0 {
 				why = p.Reasons[0].String()
 			}
-			rows = append(rows, []string{strconv.Itoa(p.PID), clean(p.Program), "-", "-", "-", "-", p.State, clean(why)})
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(cmp.Or(p.Program, "-")), "-", "-", "-", "-", p.State, clean(why)})
 		}
 	}
 	table(w, "PID PROGRAM MODULE PACKAGE RUNNING ON-DISK STATE REASON", rows)
@@ -301,10 +302,17 @@ func scan(ctx context.Context, opts host.Options) (readable []host.Proc, rest []
 		}
 	}
 	if need := missingRights(); hidden > 0 && need != "" {
-		return nil, nil, fmt.Errorf("%d processes could not be read (%w): %s", hidden, first, need)
+		return nil, nil, fmt.Errorf("%s could not be read (%w): %s", processes(hidden), first, need)
 	}
 	if hidden > 0 {
-		fmt.Fprintf(os.Stderr, "hotpatch: %d processes could not be read (%s)\n", hidden, clean(first.Error()))
+		fmt.Fprintf(os.Stderr, "hotpatch: %s could not be read (%s)\n", processes(hidden), clean(first.Error()))
 	}
 	return readable, rest, nil
+}
+
+func processes(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
 }

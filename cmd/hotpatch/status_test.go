@@ -19,3 +19,9 @@ func TestUnknownShown(t *testing.T) {
 		t.Errorf("apply says %v", rs)
 	}
 }
+
+func TestProcesses(t *testing.T) {
+	if one, two := processes(1), processes(2); one != "1 process" || two != "2 processes" {
+		t.Errorf("%s, %s", one, two)
+	}
+}
