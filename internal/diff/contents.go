@@ -29,7 +29,11 @@ func (c *comparer) judgeData() {
 		}
 		fresh := c.fresh(s)
 		if s.old.Len() != s.new.Len() && !c.explained(s, fresh) {
-			c.refuse(DataLayout, c.objectName(c.Old, s.old.Start), "%d bytes up to the next known object become %d: it grew, or something new follows it", s.old.Len(), s.new.Len())
+			why := "it grew, or something new follows it"
+			if s.new.Len() < s.old.Len() {
+				why = "it shrank, or what followed it is gone or not referred to any more"
+			}
+			c.refuse(DataLayout, c.objectName(c.Old, s.old.Start), "%d bytes up to the next known object become %d: %s", s.old.Len(), s.new.Len(), why)
 			continue
 		}
 		if !sec.NoBits {

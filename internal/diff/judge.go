@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,9 +35,7 @@ func (c *comparer) judge() {
 	c.judgeExports()
 	c.judgeTLS()
 	c.judgeGaps()
-	for _, p := range c.data.conflicts {
-		c.refuse(ConflictingPairs, c.objectName(c.Old, p[0]), "references disagree where the fixed build has what is at %v: at %v, say some", p[0], p[1])
-	}
+	c.judgeConflicts()
 	c.judgeData()
 	c.judgeMoved()
 	c.judgeRemoved()
@@ -53,6 +52,28 @@ func (c *comparer) judge() {
 	c.judgeRoom()
 	if !c.Typed { // debug information tells more surely
 		c.noteNoEffect()
+	}
+}
+
+// judgeConflicts names each object of which references disagree, once.
+func (c *comparer) judgeConflicts() {
+	said := make(map[module.Addr][]module.Addr)
+	for _, p := range c.data.conflicts {
+		said[p[0]] = append(said[p[0]], p[1])
+	}
+	for _, o := range slices.Sorted(maps.Keys(said)) {
+		if n, ok := c.data.toNew[o]; ok {
+			said[o] = append(said[o], n)
+		}
+		slices.Sort(said[o])
+		var at []string
+		for _, n := range slices.Compact(said[o]) {
+			at = append(at, "at "+n.String())
+		}
+		if len(at) == 1 {
+			at = append(at, "elsewhere")
+		}
+		c.refuse(ConflictingPairs, c.objectName(c.Old, o), "references disagree where the fixed build has what the baseline has at %v: %s", o, strings.Join(at, " or "))
 	}
 }
 
