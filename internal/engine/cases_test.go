@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -203,4 +204,58 @@ func TestDeletedFile(t *testing.T) {
 	wantState(t, e.Verify(g.pid()), Verified)
 	wantState(t, e.Remove(g.pid(), nil), Removed)
 	g.want("v", oldSum)
+}
+
+// TestVerificationFails: new code that somebody changes before it has been
+// compared with the patch does not stay in force, whatever the level.
+func TestVerificationFails(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	p.EntryAllowed = true
+	if _, err := p.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []Level{Strict, Entry, Auto} {
+		g := run(t, prog, "1")
+		e := engine(t, Options{Level: level})
+		e.report = func(ev Event) {
+			if ev.State == "verify" {
+				overwriteAnonymousCode(t, g.pid())
+			}
+		}
+		r := e.Apply(g.pid(), []*patch.Patch{p})
+		if r.State == Patched || len(r.Reasons) == 0 {
+			t.Errorf("%s: %s %+v", level, r.State, r.Reasons)
+		}
+		e.report = func(Event) {}
+		g.want("v", oldSum)
+		if rec, err := e.Status(g.pid()); err != nil || rec != nil && len(rec.Units)+len(rec.Pending) > 0 {
+			t.Errorf("%s: status %+v, %v", level, rec, err)
+		}
+	}
+}
+
+// overwriteAnonymousCode puts int3 at the start of the process's executable
+// memory that is of no file.
+func overwriteAnonymousCode(t *testing.T, pid int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		f := strings.Fields(line)
+		start, _, _ := strings.Cut(f[0], "-")
+		at, err := strconv.ParseInt(start, 16, 64)
+		if err != nil || f[1] != "r-xp" || len(f) > 5 {
+			continue
+		}
+		if _, err := mem.WriteAt([]byte{0xcc}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

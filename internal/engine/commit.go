@@ -124,7 +124,7 @@ type change struct {
 	strict   []edit // also, at the level strict
 	areas    areas  // in which no thread may have a frame at the level strict; nil when that is not to be tried
 	entryOK  bool
-	entryWhy string // why it is not
+	entryWhy string // why it is not; empty where the level asked for does not matter
 }
 
 // now puts changes into force that nothing has to be proved for.
@@ -143,7 +143,7 @@ func (t *txn) change(what change) error {
 	if what.areas == nil || t.opts.Level == Entry && what.entryOK {
 		c.toEntry()
 	}
-	if t.opts.Level == Entry && !what.entryOK {
+	if t.opts.Level == Entry && what.entryWhy != "" && !what.entryOK {
 		return &Reason{Code: LevelRefused, Detail: what.entryWhy}
 	}
 	end := time.Now().Add(t.opts.Deadline)
