@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hotpatch/internal/patch"
 )
@@ -59,6 +62,51 @@ func TestLater(t *testing.T) {
 	g.want("e", "0")
 	g.want("h", "100") // what was registered stays
 	wantState(t, e.Revert(g.pid(), nil), Already)
+}
+
+// TestChildOfMany: a child knows what is in force in it, and what is out of
+// force and stays, after whatever became of its parent.
+func TestChildOfMany(t *testing.T) {
+	prog, p1 := pairTo(t, "later.c", 1)
+	_, p2 := pairTo(t, "later.c", 2)
+	for _, seal := range []bool{false, true} {
+		g := run(t, prog)
+		e := engine(t, Options{Seal: seal})
+		child := func(want State) {
+			t.Helper()
+			pid, err := strconv.Atoi(g.ask("f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it may have ended
+			wantState(t, e.Verify(pid), want)
+			for _, p := range []*patch.Patch{p1, p2} {
+				r := e.Apply(pid, []*patch.Patch{p})
+				if len(r.Reasons) > 0 {
+					t.Errorf("apply %s: %s %+v", p.ID.Short(), r.State, r.Reasons)
+				}
+				wantState(t, e.Verify(pid), Verified)
+			}
+			wantState(t, e.Remove(pid, nil), Removed)
+			wantState(t, e.Verify(pid), Already)
+		}
+		for range 2 {
+			wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+			child(Verified)
+			wantState(t, e.Remove(g.pid(), nil), Removed)
+			child(Already)
+		}
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p2}), Patched)
+		g.want("c", "2001")
+		child(Verified)
+		wantState(t, e.Remove(g.pid(), nil), Removed)
+		child(Already)
+		// What is in the process is found without its record, too.
+		e.store.Drop(e.Verify(g.pid()).ID)
+		wantState(t, e.Apply(g.pid(), []*patch.Patch{p1}), Patched)
+		wantState(t, e.Verify(g.pid()), Verified)
+	}
 }
 
 // A replacement that fails leaves the earlier patch as it was.

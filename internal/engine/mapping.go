@@ -250,7 +250,12 @@ func (t *txn) put(a process.Addr, b []byte) error {
 	return nil
 }
 
-const headerMagic = "HOTPATCH"
+// The magics of headers, of patches in force and of those that are out of force
+// and stay mapped.
+const (
+	headerMagic = "HOTPATCH"
+	staysMagic  = "HPSTAYED"
+)
 
 type headerBody struct {
 	Format int `json:"format"`
@@ -277,7 +282,9 @@ func header(r *UnitRecord, f *FinderRecord, size int) ([]byte, error) {
 	b := make([]byte, size)
 	copy(b, js)
 	tail := b[size-headerTail:]
-	copy(tail, headerMagic)
+	if copy(tail, headerMagic); r.out {
+		copy(tail, staysMagic)
+	}
 	binary.LittleEndian.PutUint32(tail[len(headerMagic):], uint32(len(js)))
 	binary.LittleEndian.PutUint32(tail[len(headerMagic)+4:], uint32(size))
 	return b, nil
@@ -290,7 +297,14 @@ const maxHeaders = 256
 func readHeader(p *process.Process, end process.Addr) (h headerBody, ok bool) {
 	const most = 1 << 20 // bytes
 	var tail [headerTail]byte
-	if p.Read(end-process.Addr(headerTail), tail[:]) != nil || string(tail[:len(headerMagic)]) != headerMagic {
+	if p.Read(end-process.Addr(headerTail), tail[:]) != nil {
+		return h, false
+	}
+	switch string(tail[:len(headerMagic)]) {
+	case headerMagic:
+	case staysMagic:
+		h.out = true
+	default:
 		return h, false
 	}
 	n := binary.LittleEndian.Uint32(tail[len(headerMagic):])

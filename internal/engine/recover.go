@@ -89,7 +89,11 @@ func (t *txn) dropUnloaded() error {
 	t.rec.Pending = slices.DeleteFunc(t.rec.Pending, unloaded(true))
 	t.rec.Going = slices.DeleteFunc(t.rec.Going, unloaded(true))
 	t.rec.Stays = slices.DeleteFunc(t.rec.Stays, func(r UnitRecord) bool {
-		return !r.Draining && t.moduleOf(&r) == nil || r.Draining && unloaded(true)(r)
+		gone := (r.Draining || t.moduleOf(&r) == nil) && unloaded(true)(r)
+		if gone && !r.Draining {
+			t.rec.Left -= int64(r.End - r.Start) // it is counted once
+		}
+		return gone
 	})
 	if failed != nil || all() == before {
 		return failed
@@ -187,6 +191,9 @@ func (t *txn) inherit() error {
 			continue // the program unloaded it
 		}
 		u, err := t.unitOf(&r)
+		if err != nil && r.out {
+			continue // what it leaves nobody needs
+		}
 		if err == nil && u.header()+process.Addr(u.patch.HeaderLen) != m.End {
 			err = &Reason{Code: Differs, Module: u.patch.Module, Detail: "its header lies in another place than it says"}
 		}
@@ -195,23 +202,31 @@ func (t *txn) inherit() error {
 		}
 		r.Path = u.mod.Path
 		r.Steers, r.Draining = u.steers(), true // nobody looked at the child
-		if t.countSteered(&r) == 0 {
-			continue // forked before the entries were changed, or after they were restored
-		}
-		u.rec = r
-		if h.FinderPage != 0 && t.rec.Finder == nil {
+		inForce := !r.out && t.countSteered(&r) > 0 // else forked before the entries were changed, or after they were restored
+		if f := t.rec.Finder; h.FinderPage != 0 && f == nil {
 			if m, sym := findFinder(t.p, t.order()); m != nil {
-				if t.rec.Finder, err = makeFinder(t.p, m, sym, h.FinderPage); err != nil {
+				if f, err = makeFinder(t.p, m, sym, h.FinderPage); err != nil {
 					return err
 				}
 			}
+			if f != nil && (f.Active || inForce) {
+				t.rec.Finder = f
+			}
 		}
+		if !inForce {
+			if f := t.rec.Finder; f != nil && f.Page == h.FinderPage && t.verifyOverlay(u, &r, patch.ReadOnly) == nil {
+				r.Steers, r.Draining = nil, !r.out
+				t.rec.Stays = append(t.rec.Stays, r)
+			}
+			continue
+		}
+		u.rec = r
 		if err := t.verifyUnits([]UnitRecord{r}, []*unit{u}); err != nil {
 			return fmt.Errorf("read inherited patch %s: %w", r.Patch.Short(), err)
 		}
 		t.rec.Units = append(t.rec.Units, r)
 	}
-	if len(t.rec.Units) == 0 {
+	if len(t.rec.Units)+len(t.rec.Stays) == 0 {
 		return nil
 	}
 	return t.store.Save(t.rec)
@@ -425,54 +440,17 @@ func (t *txn) verifyChange() error {
 // verifyUnits compares entries, overlays and headers with what they must be.
 func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 	for i, u := range units {
-		differs := func(what string, at process.Addr, want, got []byte) error {
-			k := firstDifference(want, got)
-			n := min(k+8, len(want))
-			place, base := u.mod.Name(), u.mod.Bias
-			if u.room.Contains(at) {
-				place, base = "overlay", u.room.Start
-			}
-			return &Reason{
-				Code: Differs, Module: u.patch.Module,
-				Detail: fmt.Sprintf("%s, %s+%#x: expected % x, found % x", what, place, uint64(at)+uint64(k)-uint64(base), want[k:n], got[k:n]),
-			}
-		}
 		for _, s := range recs[i].Steers {
 			b, err := t.bytesAt(s.At)
 			if err != nil {
 				return err
 			}
 			if b != s.New {
-				return differs("entry of "+s.Name, s.At, s.New[:], b[:])
+				return u.differs("entry of "+s.Name, s.At, s.New[:], b[:])
 			}
 		}
-		for j := range u.pieces {
-			pc := &u.patch.Pieces[j]
-			if pc.Prot == patch.ReadWrite {
-				continue // the program's own by now
-			}
-			got := make([]byte, len(u.pieces[j]))
-			a := u.at(uint64(pc.Addr))
-			if err := t.p.Read(a, got); err != nil {
-				return err
-			}
-			if off := u.patch.Header - pc.Addr; pc.Addr <= u.patch.Header && uint64(off) < uint64(len(got)) {
-				clear(got[off:][:u.patch.HeaderLen]) // compared below
-			}
-			if !bytes.Equal(got, u.pieces[j]) {
-				return differs("new code or constants", a, u.pieces[j], got)
-			}
-		}
-		h, err := header(&recs[i], t.rec.Finder, int(u.patch.HeaderLen))
-		if err != nil {
+		if err := t.verifyOverlay(u, &recs[i], patch.ReadExec, patch.ReadOnly); err != nil { // other data is the program's own by now
 			return err
-		}
-		got := make([]byte, len(h))
-		if err := t.p.Read(u.header(), got); err != nil {
-			return err
-		}
-		if !bytes.Equal(got, h) {
-			return differs("header", u.header(), h, got)
 		}
 		if recs[i].Retired {
 			if err := t.verifyRetired(u); err != nil {
@@ -481,6 +459,54 @@ func (t *txn) verifyUnits(recs []UnitRecord, units []*unit) error {
 		}
 	}
 	return nil
+}
+
+// verifyOverlay compares the pieces that have one of the protections, and the
+// header, with what they must be.
+func (t *txn) verifyOverlay(u *unit, r *UnitRecord, prots ...patch.Prot) error {
+	for j := range u.pieces {
+		pc := &u.patch.Pieces[j]
+		if !slices.Contains(prots, pc.Prot) {
+			continue
+		}
+		got := make([]byte, len(u.pieces[j]))
+		a := u.at(uint64(pc.Addr))
+		if err := t.p.Read(a, got); err != nil {
+			return err
+		}
+		if off := u.patch.Header - pc.Addr; pc.Addr <= u.patch.Header && uint64(off) < uint64(len(got)) {
+			clear(got[off:][:u.patch.HeaderLen]) // compared below
+		}
+		if !bytes.Equal(got, u.pieces[j]) {
+			return u.differs("new code or constants", a, u.pieces[j], got)
+		}
+	}
+	h, err := header(r, t.rec.Finder, int(u.patch.HeaderLen))
+	if err != nil {
+		return err
+	}
+	got := make([]byte, len(h))
+	if err := t.p.Read(u.header(), got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, h) {
+		return u.differs("header", u.header(), h, got)
+	}
+	return nil
+}
+
+// differs says where bytes of the unit are not what they must be.
+func (u *unit) differs(what string, at process.Addr, want, got []byte) error {
+	k := firstDifference(want, got)
+	n := min(k+8, len(want))
+	place, base := u.mod.Name(), u.mod.Bias
+	if u.room.Contains(at) {
+		place, base = "overlay", u.room.Start
+	}
+	return &Reason{
+		Code: Differs, Module: u.patch.Module,
+		Detail: fmt.Sprintf("%s, %s+%#x: expected % x, found % x", what, place, uint64(at)+uint64(k)-uint64(base), want[k:n], got[k:n]),
+	}
 }
 
 // Verify compares what is in a process with the record, the patches and the

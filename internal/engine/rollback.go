@@ -214,14 +214,18 @@ func (t *txn) clearUnit(u *unit, r *UnitRecord) (gone bool, err error) {
 	if !t.oursAt(u.room) {
 		return true, nil // a run that was cut off has unmapped it
 	}
-	// What stays must not look like a patch to who has no record of it.
-	if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
-		return false, err
-	}
 	size := int64(u.room.End - u.room.Start)
 	if u.patch.Escapes || u.rec.Sealed || t.mayReturn(u) {
+		// Who has no record of it, as a child, must know it and not take it for a patch in force.
+		r.Retired, r.out = false, true
+		if err := t.putHeader(u, r); err != nil {
+			return false, err
+		}
 		t.rec.Left += size
 		return false, nil
+	}
+	if err := t.put(u.header(), make([]byte, u.patch.HeaderLen)); err != nil {
+		return false, err
 	}
 	if f := t.rec.Finder; f != nil && r.Finder != 0 {
 		if err := f.remove(t.put, r.Finder); err != nil {

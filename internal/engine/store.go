@@ -85,6 +85,8 @@ type UnitRecord struct {
 	Draining bool       `json:"draining,omitempty"`
 	Replaced []patch.ID `json:"replaced,omitempty"` // the patches before it in this module, oldest first
 
+	out bool // the header says that it is out of force
+
 	// Lacking says that the program has loaded another copy of the module
 	// since, without the patch. Engine.Status sets it.
 	Lacking bool `json:"-"`

@@ -3,6 +3,7 @@
  * c  count, and print how often     o  what only the first fix changes
  * k  register a callback            h  call it, print what it says
  * e  is the callback the one that would be registered now?
+ * f  fork, and print the pid of the child, which only waits
  * w  wait inside the callback until r, which prints what it says then */
 #include <pthread.h>
 #include <stdint.h>
@@ -73,6 +74,7 @@ int main(void)
 	pthread_t t;
 	void *r;
 	char c;
+	int child;
 	registered = plain;
 	if (pipe(gate))
 		return 1;
@@ -85,6 +87,12 @@ int main(void)
 		case 'k': enrol(); puts("enrolled"); break;
 		case 'h': printf("%d\n", registered(0)); break;
 		case 'e': printf("%d\n", enrolled()); break;
+		case 'f':
+			child = fork();
+			while (!child)
+				pause();
+			printf("%d\n", child);
+			break;
 		case 'w': pthread_create(&t, 0, inside, (void *)1); usleep(100000); puts("inside"); break;
 		case 'r':
 			if (write(gate[1], "", 1) != 1)
