@@ -2,6 +2,8 @@ package process
 
 import (
 	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -163,6 +165,30 @@ func TestStop(t *testing.T) {
 				g.rounds()
 			}
 		})
+	}
+}
+
+// TestCannotBeLetGo: a thread that cannot be stopped cannot be let go either. The
+// next attempt meets nothing of the one before.
+func TestCannotBeLetGo(t *testing.T) {
+	g := run(t, build(t, "vfork.c"))
+	p := open(t, g)
+	defer func() {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.Pid)); err == nil {
+			_ = unix.Kill(atoi(strings.TrimSpace(string(b))), unix.SIGKILL)
+		}
+	}()
+	for st, err := p.Stat(0); st.State != 'D'; st, err = p.Stat(0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for range 20 {
+		err := p.Trace(func(tr *Tracer) error { return tr.StopOne(p.Pid, time.Millisecond) })
+		if !errors.As(err, new(*BusyError)) {
+			t.Fatalf("error %v, want a thread that is busy", err)
+		}
 	}
 }
 

@@ -115,15 +115,23 @@ func (s *tracing) run(fn func(*watchdog) (stuck bool, err error)) error {
 	type result struct {
 		stuck bool
 		err   error
+		tid   int
 	}
 	done := make(chan result)
 	s.work <- func(dog *watchdog) {
 		stuck, err := fn(dog)
-		done <- result{stuck, err}
+		done <- result{stuck, err, unix.Gettid()}
 	}
 	r := <-done
 	if r.stuck {
 		s.end()
+		// Until it has ended, what it traced can be traced by no other.
+		for range 1000 {
+			if unix.Access(fmt.Sprintf("/proc/self/task/%d", r.tid), unix.F_OK) != nil {
+				break
+			}
+			nap(time.Millisecond)
+		}
 	}
 	return r.err
 }
