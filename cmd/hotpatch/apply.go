@@ -156,7 +156,7 @@ func (a *app) finish(w io.Writer, command string, out []processReport) error {
 		return err
 	case is("damaged"):
 		return exitDamaged
-	case is("failed"):
+	case is("failed", "interrupted"):
 		return exitFailed
 	case is("refused", "blocked"):
 		return exitRefused

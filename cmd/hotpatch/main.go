@@ -30,6 +30,7 @@ func run() int {
 	process.BeNice() // what runs here matters more than how soon we are done
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // another signal ends this program at once
 	app := &app{}
 	root := newRoot(app)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -39,6 +40,8 @@ func run() int {
 		return 0
 	case errors.As(err, &status):
 		return int(status)
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted: nothing was changed")
 	}
 	lines := strings.Split(fmt.Sprint(err), "\n") // errors that are joined have some
 	for i := range lines {

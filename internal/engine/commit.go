@@ -82,7 +82,7 @@ func (t *txn) commit() error {
 	for _, u := range t.going {
 		old = append(old, u.areas()...)
 	}
-	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK, entryWhy: why}
+	c := change{edits: t.edits, areas: newAreas(old), entryOK: entryOK, entryWhy: why, optional: true}
 	escapes := slices.ContainsFunc(t.going, func(u *unit) bool { return u.patch.Escapes })
 	if f := t.rec.Finder; f != nil && f.Active && len(t.units) == 0 && !escapes && !t.finderNeeded() {
 		c.strict = []edit{f.edit().reversed()} // while frames are in new code, it is needed
@@ -125,6 +125,8 @@ type change struct {
 	areas    areas  // in which no thread may have a frame at the level strict; nil when that is not to be tried
 	entryOK  bool
 	entryWhy string // why it is not; empty where the level asked for does not matter
+	// optional: it is given up when it waits and the engine is cancelled.
+	optional bool
 }
 
 // now puts changes into force that nothing has to be proved for.
@@ -164,6 +166,9 @@ func (t *txn) change(what change) error {
 		if err != nil || done {
 			t.res.Level = c.level
 			return err
+		}
+		if what.optional && t.cancelled.Load() {
+			return errCancelled
 		}
 		if c.stale {
 			if err := t.walker.Refresh(); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -209,16 +210,41 @@ func TestWorker(t *testing.T) {
 	if len(steps) < 10 {
 		t.Errorf("steps %v", steps)
 	}
-	// The command gives up at once; the worker finishes.
+	// The command is to end while the worker waits for a thread: nothing is changed,
+	// and what comes later is not begun.
+	g.want("p", "parked")
+	before := textOf(t, g)
 	ctx, cancel := context.WithCancel(context.Background())
-	_, err = c.Do(ctx, Request{Op: OpRemove, Options: Options{Store: store}, Pids: []Target{{Pid: g.pid()}}}, func(Event) { cancel() })
-	if err != context.Canceled {
-		t.Errorf("error %v", err)
+	req := Request{Op: OpRemove, Options: Options{Store: store, Level: Strict, Deadline: time.Minute}, Pids: []Target{{Pid: g.pid()}, {Pid: h.pid()}}}
+	res, err = c.Do(ctx, req, func(ev Event) {
+		if ev.State == "commit" {
+			time.AfterFunc(100*time.Millisecond, cancel)
+		}
+	})
+	if err != nil || len(res) != 2 {
+		t.Fatalf("results %+v, %v", res, err)
 	}
-	e := engine(t, Options{Store: store})
-	for end := time.Now().Add(5 * time.Second); e.Verify(g.pid()).State != Already && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
+	for _, r := range res {
+		wantState(t, r, Interrupted)
 	}
-	g.want("v", oldSum)
+	if !bytes.Equal(before, textOf(t, g)) {
+		t.Error("code is not what it was")
+	}
+	g.want("v", newSum)
 	h.want("v", newSum)
+	g.want("r", "2000")
+	wantState(t, engine(t, Options{Store: store}).Verify(g.pid()), Verified)
+	// Another one does not wait: it finishes.
+	ctx, cancel = context.WithCancel(context.Background())
+	req.Pids = req.Pids[:1]
+	res, err = c.Do(ctx, req, func(ev Event) {
+		if ev.State == "record" {
+			cancel()
+		}
+	})
+	if err != nil || len(res) != 1 {
+		t.Fatalf("results %+v, %v", res, err)
+	}
+	wantState(t, res[0], Removed)
+	g.want("v", oldSum)
 }

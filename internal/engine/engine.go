@@ -54,15 +54,16 @@ type State string
 
 // The ends of a transaction. Only Failed is an error of ours.
 const (
-	Patched  State = "patched"
-	Already  State = "already" // the patches were there, or (to remove) were not
-	Removed  State = "removed"
-	Exited   State = "exited"  // the process ended by itself meanwhile
-	Blocked  State = "blocked" // threads were in the way until the deadline; nothing is changed
-	Refused  State = "refused" // it would not be safe; nothing is changed
-	Failed   State = "failed"  // something went wrong; see the reasons for what is left
-	Verified State = "verified"
-	Tampered State = "tampered" // what is in the process is not what was put there
+	Patched     State = "patched"
+	Already     State = "already" // the patches were there, or (to remove) were not
+	Removed     State = "removed"
+	Exited      State = "exited"      // the process ended by itself meanwhile
+	Blocked     State = "blocked"     // threads were in the way until the deadline; nothing is changed
+	Refused     State = "refused"     // it would not be safe; nothing is changed
+	Interrupted State = "interrupted" // the command was ended while it waited; nothing is changed
+	Failed      State = "failed"      // something went wrong; see the reasons for what is left
+	Verified    State = "verified"
+	Tampered    State = "tampered" // what is in the process is not what was put there
 )
 
 // Reason says why a transaction did not come to its end. It is an error.
@@ -108,6 +109,7 @@ const (
 	NotSealed     Code = "not-sealed"        // the same
 	NotStrict     Code = "not-strict"        // the same
 	Differs       Code = "differs"           // a byte is not what it should be
+	Cancelled     Code = "interrupted"       // by whoever started it
 	Gone          Code = "exited"
 	Internal      Code = "failed"
 )
@@ -186,6 +188,8 @@ func (r *Result) fail(err error) {
 		r.State = Exited
 	case ThreadBusy, NoThread, ThreadInside, MaybeInside:
 		r.State = Blocked
+	case Cancelled:
+		r.State = Interrupted
 	case Internal:
 	case Differs:
 		r.State = Tampered

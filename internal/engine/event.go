@@ -48,7 +48,7 @@ func (e *Event) Log(ctx context.Context, l *slog.Logger) {
 	}
 	level := slog.LevelInfo
 	switch r.State {
-	case Refused, Blocked:
+	case Refused, Blocked, Interrupted:
 		level = slog.LevelWarn
 	case Failed, Tampered:
 		level = slog.LevelError

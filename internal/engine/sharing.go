@@ -20,6 +20,10 @@ import (
 func (e *Engine) enter(id process.ID, look bool, res *Result) (t *txn, end func(), err error) {
 	const wait = 20 * time.Millisecond
 	for last := time.Now().Add(e.opts.Deadline); ; time.Sleep(wait) {
+		if e.cancelled.Load() {
+			res.ID = id
+			return nil, nil, errCancelled
+		}
 		t, end, err = e.begin(id, look, res)
 		var reason *Reason
 		if !errors.As(err, &reason) || reason.Code != Locked || len(res.Sharing) == 0 || time.Now().After(last) {
@@ -119,8 +123,7 @@ func (t *txn) stayed() error {
 // Do has workers serve the request, and returns the results in the order of its
 // targets. Of targets that share memory the first is served, and all have its
 // result. Events may be nil; the last one of each target has its result. When
-// ctx ends, the workers finish or undo the processes at hand by themselves; the
-// results so far are returned with the error.
+// ctx ends, what only waits is given up, and its result is Interrupted.
 func (c *Client) Do(ctx context.Context, req Request, events func(Event)) ([]Result, error) {
 	leads := leaders(req.Pids)
 	out := make([]Result, len(req.Pids))

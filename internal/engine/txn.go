@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hotpatch/internal/patch"
@@ -26,6 +27,8 @@ type Engine struct {
 	files map[string]*patch.Patch // by name
 	heap  uint64                  // bytes; beyond it garbage is collected
 	crowd bool                    // too many processes to keep out of the way of each
+
+	cancelled atomic.Bool // transactions that wait are given up
 
 	inFiles bool // tests have code mapped as where anonymous memory for it is forbidden
 }

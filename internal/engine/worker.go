@@ -25,7 +25,8 @@ import (
 
 // The tracing is done by a worker, a process of its own: the same program, in
 // its own session, out of reach of the terminal's signals and of the OOM
-// killer. When the command that started it dies, it finishes or undoes what it
+// killer. When the command that started it is to end, it tells the worker, which
+// gives up what only waits. When the command dies, it finishes or undoes what it
 // began in the processes at hand and leaves the others alone.
 //
 // A few processes are served one after the other, out of the way of each. Where
@@ -61,6 +62,14 @@ type Target struct {
 	Patches []string `json:"patches,omitempty"`
 }
 
+// order is what a worker reads after its request.
+type order struct {
+	Cancel bool `json:"cancel"`
+}
+
+// errCancelled is why a transaction was given up.
+var errCancelled = &Reason{Code: Cancelled, Detail: "nothing was changed"}
+
 // message is one line that a worker writes.
 type message struct {
 	Index int    `json:"index"` // of the target whose result it is
@@ -91,10 +100,6 @@ func RunWorker(in io.Reader, out io.Writer) error {
 	process.RunOn(req.CPUs)
 	rehearse(req)
 	var alone atomic.Bool // nobody reads any more
-	go func() {
-		_, _ = io.Copy(io.Discard, in)
-		alone.Store(true)
-	}()
 	enc := json.NewEncoder(out)
 	var saying sync.Mutex
 	say := func(m message) {
@@ -113,6 +118,12 @@ func RunWorker(in io.Reader, out io.Writer) error {
 		say(message{Error: err.Error()})
 		return err
 	}
+	go func() {
+		for o := (order{}); dec.Decode(&o) == nil; {
+			e.cancelled.Store(o.Cancel)
+		}
+		alone.Store(true)
+	}()
 	defer process.Calm()() // Engine.tidy sees to it
 	atOnce := 1
 	if e.crowd = req.Crowd; e.crowd {
@@ -267,11 +278,12 @@ func (c *Client) work(ctx context.Context, req Request, each func(message)) erro
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start worker: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
-	defer stop()
-	if err := json.NewEncoder(in).Encode(req); err != nil {
+	ask := json.NewEncoder(in)
+	if err := ask.Encode(req); err != nil {
 		return errors.Join(fmt.Errorf("ask worker: %w", err), cmd.Wait())
 	}
+	stop := context.AfterFunc(ctx, func() { _ = ask.Encode(order{Cancel: true}) }) // it may have ended
+	defer stop()
 	var failed error
 	for s := bufio.NewReader(out); ; {
 		line, err := s.ReadBytes('\n')
@@ -291,10 +303,6 @@ func (c *Client) work(ctx context.Context, req Request, each func(message)) erro
 		}
 	}
 	in.Close()
-	if ctx.Err() != nil {
-		go func() { _ = cmd.Wait() }() // it ends in its own time
-		return ctx.Err()
-	}
 	if err := cmd.Wait(); err != nil && failed == nil {
 		failed = fmt.Errorf("worker: %w", err)
 	}
