@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -159,8 +160,13 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 }
 
 // moduleStatus describes a module that is not current, or is patched.
-func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (moduleReport, bool) {
-	mr := moduleReport{Module: m.Path, Reason: m.Reason}
+func moduleStatus(e *engine.Engine, m *host.Module, rec *engine.Record) (mr moduleReport, shown bool) {
+	mr = moduleReport{Module: m.Path, Reason: m.Reason}
+	defer func() {
+		if rec != nil && rec.UnderWay {
+			mr.Reason = strings.TrimPrefix(mr.Reason+"; a transaction is under way", "; ")
+		}
+	}()
 	if m.State != host.Current {
 		mr.Running = &build{m.Package.Name, m.RunningVersion, m.Running.BuildID, m.VersionReason}
 		mr.Disk = &build{m.Package.Name, m.Package.Version, m.Fixed.BuildID, ""}

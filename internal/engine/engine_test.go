@@ -287,6 +287,49 @@ func TestHook(t *testing.T) {
 	}
 }
 
+// TestStatusMeanwhile: until the entries are changed, what goes is in force yet.
+func TestStatusMeanwhile(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	_, p2 := pairTo(t, "server.c", 2)
+	g := run(t, prog, "1")
+	e := engine(t, Options{})
+	var step string
+	var in []patch.ID
+	outer, err := New(Options{Store: e.opts.Store}, func(ev Event) {
+		if ev.State != step {
+			return
+		}
+		rec, err := e.Status(g.pid())
+		if err != nil || rec == nil || !rec.UnderWay {
+			t.Fatalf("at %s: %+v, %v", step, rec, err)
+		}
+		for _, u := range rec.Units {
+			in = append(in, u.Patch)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		do   func() Result
+		step string
+		want []patch.ID
+	}{
+		{func() Result { return outer.Apply(g.pid(), []*patch.Patch{p}) }, "commit", nil},
+		{func() Result { return outer.Apply(g.pid(), []*patch.Patch{p2}) }, "commit", []patch.ID{p.ID}},
+		{func() Result { return outer.Revert(g.pid(), nil) }, "commit", []patch.ID{p2.ID}},
+		{func() Result { return outer.Revert(g.pid(), nil) }, "clear out", nil},
+	} {
+		step, in = c.step, nil
+		if r := c.do(); len(r.Reasons) > 0 {
+			t.Fatalf("%s: %v", r.State, r.Reasons)
+		}
+		if !slices.Equal(in, c.want) {
+			t.Errorf("in force at %s: %v, want %v", step, in, c.want)
+		}
+	}
+}
+
 func TestLocked(t *testing.T) {
 	prog, p := pair(t, "server.c")
 	g := run(t, prog, "1")

@@ -423,7 +423,13 @@ func (e *Engine) Status(pid int) (*Record, error) {
 	if err != nil {
 		var locked *Reason
 		if errors.As(err, &locked) && locked.Code == Locked {
-			return e.store.last(append([]process.ID{res.ID}, res.Sharing...), func(*Record) bool { return true })
+			rec, err := e.store.last(append([]process.ID{res.ID}, res.Sharing...), func(*Record) bool { return true })
+			if rec != nil {
+				if rec.UnderWay = true; rec.Phase == Intent { // until the entries are changed
+					rec.Units = append(rec.Units, rec.Going...)
+				}
+			}
+			return rec, err
 		}
 		return nil, err
 	}

@@ -60,6 +60,9 @@ type Record struct {
 	Finder *FinderRecord `json:"finder,omitempty"`
 	Left   int64         `json:"left,omitempty"` // bytes of address space that stay for good, since patches were here
 	Time   time.Time     `json:"time"`
+
+	// UnderWay says that a transaction is. Engine.Status sets it.
+	UnderWay bool `json:"-"`
 }
 
 // UnitRecord is one patch in its module. It is also what the header says.
