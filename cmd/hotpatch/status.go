@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,6 +61,7 @@ func (a *app) status(ctx context.Context, w io.Writer, pids []int) error {
 	failed := slices.ContainsFunc(rest, func(r processReport) bool { return r.State == "failed" })
 	outdated := false
 	for _, pr := range a.statuses(e, procs) {
+		failed = failed || pr.State == "failed"
 		outdated = outdated || pr.State == "outdated" || pr.State == "blocked" || slices.ContainsFunc(pr.Modules, unfixed)
 		r.Processes = append(r.Processes, pr)
 	}
@@ -112,7 +114,7 @@ func (a *app) statuses(e *engine.Engine, procs []host.Proc) (out []processReport
 }
 
 // states are those of a module; a process has the first that one of its has.
-var states = []string{"outdated", "draining", "patched", "gone", "unknown", "current"}
+var states = []string{"outdated", "draining", "patched", "gone", "unknown", "failed", "current"}
 
 // processStatus describes a process that is not current, or is patched.
 func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
@@ -130,10 +132,13 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	if err != nil {
 		pr.Reasons = append(pr.Reasons, reason{Code: "unknown", Detail: err.Error()})
 	}
+	worst := len(states) - 1
 	if rec != nil {
 		pr.Sharing = others(proc.PID, rec.Sharing)
+		pr.Reasons = append(pr.Reasons, engineReasons(proc.PID, rec.Notes)...)
+	} else if err != nil && !errors.Is(err, process.ErrExited) {
+		worst = slices.Index(states, "failed")
 	}
-	worst := len(states) - 1
 	for i := range proc.Modules {
 		m := &proc.Modules[i]
 		mr, ok := moduleStatus(e, m, rec)
@@ -156,7 +161,7 @@ func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, b
 	if len(blockers) > 0 {
 		pr.State, pr.Reasons = "blocked", append(engineReasons(proc.PID, blockers), pr.Reasons...)
 	}
-	return pr, len(pr.Modules) > 0 || pr.State == "blocked"
+	return pr, len(pr.Modules) > 0 || pr.State == "blocked" || pr.State == "failed" || rec != nil && len(rec.Notes) > 0
 }
 
 // moduleStatus describes a module that is not current, or is patched.
@@ -236,12 +241,18 @@ func printStatus(w io.Writer, ps []processReport) {
 					pkg = m.Disk.Package
 				}
 			}
-			why := m.Reason
+			why := []string{m.Reason}
 			state := m.State
-			if p.State == "blocked" && state == "outdated" {
-				state, why, alone = "blocked", p.Reasons[0].String(), false
+			switch {
+			case p.State == "blocked" && state == "outdated":
+				state, why, alone = "blocked", []string{p.Reasons[0].String()}, false
+			case p.State != "blocked":
+				for _, r := range p.Reasons {
+					why = append(why, r.String())
+				}
 			}
-			rows = append(rows, []string{strconv.Itoa(p.PID), clean(cmp.Or(p.Program, "-")), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(why)})
+			why = slices.DeleteFunc(why, func(s string) bool { return s == "" })
+			rows = append(rows, []string{strconv.Itoa(p.PID), clean(cmp.Or(p.Program, "-")), clean(m.Module), clean(pkg), clean(run), clean(disk), state, clean(strings.Join(why, "; "))})
 		}
 		if len(p.Modules) == 0 || p.State == "blocked" && alone {
 			why := ""

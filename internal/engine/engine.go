@@ -110,6 +110,7 @@ const (
 	NotStrict     Code = "not-strict"        // the same
 	Differs       Code = "differs"           // a byte is not what it should be
 	Cancelled     Code = "interrupted"       // by whoever started it
+	DamagedRecord Code = "damaged-record"    // it was set aside
 	Gone          Code = "exited"
 	Internal      Code = "failed"
 )

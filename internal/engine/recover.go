@@ -271,7 +271,7 @@ func (t *txn) recover() (err error) {
 		err = errors.Join(t.retireAgain(inForce), t.clearOut(false), t.scrubFinder())
 	}
 	t.units, t.going, t.finder = nil, nil, nil
-	*t.res = Result{ID: t.res.ID, Program: t.res.Program, Sharing: t.res.Sharing}
+	*t.res = Result{ID: t.res.ID, Program: t.res.Program, Sharing: t.res.Sharing, Reasons: t.res.Reasons}
 	return err
 }
 
@@ -434,7 +434,8 @@ func (e *Engine) Status(pid int) (*Record, error) {
 		return nil, err
 	}
 	defer end()
-	if len(t.rec.Units)+len(t.rec.Stays) == 0 && t.rec.Left == 0 {
+	t.rec.Notes = res.Reasons
+	if len(t.rec.Units)+len(t.rec.Stays)+len(t.rec.Notes) == 0 && t.rec.Left == 0 {
 		return nil, nil
 	}
 	for i := range t.rec.Units {

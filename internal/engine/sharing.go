@@ -89,9 +89,21 @@ func (t *txn) meet() (changed bool, err error) {
 }
 
 // recorded is the record of the memory, nil when there is none. A run that was
-// cut off may have written some of its copies: the last one counts.
+// cut off may have written some of its copies: the last one counts. What cannot
+// be read is none.
 func (t *txn) recorded() (*Record, error) {
-	return t.store.last(sharers(t.p), t.stillMapped)
+	for {
+		rec, err := t.store.last(sharers(t.p), t.stillMapped)
+		var damaged *damagedError
+		if !errors.As(err, &damaged) {
+			return rec, err
+		}
+		note, err := t.store.setAside(damaged)
+		if err != nil {
+			return nil, err
+		}
+		t.res.Reasons = append(t.res.Reasons, note)
+	}
 }
 
 // last is the last record of processes that share memory, of those that are good.

@@ -63,6 +63,8 @@ type Record struct {
 
 	// UnderWay says that a transaction is. Engine.Status sets it.
 	UnderWay bool `json:"-"`
+	// Notes are what else is to be known of it. Engine.Status sets them.
+	Notes []Reason `json:"-"`
 }
 
 // UnitRecord is one patch in its module. It is also what the header says.
@@ -215,7 +217,7 @@ func (s *Store) Load(id process.ID) (*Record, error) {
 	}
 	r, err := lastRecord(b)
 	if err != nil {
-		return nil, fmt.Errorf("load record of process %d: %w", id.Pid, err)
+		return nil, &damagedError{id, f.Name(), err}
 	}
 	boot, err := process.BootID()
 	if err != nil {
@@ -226,6 +228,29 @@ func (s *Store) Load(id process.ID) (*Record, error) {
 	}
 	return r, nil
 }
+
+// damagedError says that there is a record and that it cannot be read.
+type damagedError struct {
+	id   process.ID
+	file string
+	err  error
+}
+
+func (e *damagedError) Error() string {
+	return fmt.Sprintf("load record of process %d: %s is damaged (%v): move it away, then what is in the process is read from the process itself", e.id.Pid, e.file, e.err)
+}
+
+// setAside keeps a damaged record under another name, and says so.
+func (s *Store) setAside(e *damagedError) (Reason, error) {
+	to := e.file + damagedExt
+	if err := os.Rename(e.file, to); err != nil {
+		return Reason{}, fmt.Errorf("%w; %w", e, err)
+	}
+	return Reason{Code: DamagedRecord, Pid: e.id.Pid, Detail: fmt.Sprintf("its record could not be read (%v) and is kept as %s; what is in the process was read from the process itself", e.err, to)}, nil
+}
+
+// damagedExt is what the name of a damaged record ends in.
+const damagedExt = ".damaged"
 
 // lastRecord is the last whole line of a file of records. A line that whoever
 // wrote it was killed over counts as not written.
@@ -311,6 +336,7 @@ func (s *Store) Drop(id process.ID) { _ = os.Truncate(s.path(id), 0) }
 // Forget removes all that is kept of a process that is no more.
 func (s *Store) Forget(id process.ID) {
 	os.Remove(s.path(id))
+	os.Remove(s.path(id) + damagedExt)
 	os.Remove(filepath.Join(s.dir, id.String()+".lock"))
 	os.Remove(s.blockedPath(id))
 }

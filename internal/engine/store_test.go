@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
 )
 
@@ -74,4 +75,48 @@ func TestRecordCutOff(t *testing.T) {
 	if _, err := s.Load(id); err == nil || !strings.Contains(err.Error(), "load record of process 1") {
 		t.Errorf("a file of something else: %v", err)
 	}
+}
+
+// TestDamagedRecord: a record that cannot be read is as good as none, and whoever
+// meets it first says so.
+func TestDamagedRecord(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	g := run(t, prog, "1")
+	e := engine(t, Options{})
+	damage := func() {
+		t.Helper()
+		if err := os.WriteFile(e.store.path(e.Verify(g.pid()).ID), []byte("garbage\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(rs []Reason) {
+		t.Helper()
+		if len(rs) != 1 || rs[0].Code != DamagedRecord {
+			t.Errorf("reasons %+v, want %s", rs, DamagedRecord)
+		}
+	}
+	damage()
+	rec, err := e.Status(g.pid())
+	if err != nil || rec == nil || len(rec.Units) != 0 {
+		t.Fatalf("status %+v, %v", rec, err)
+	}
+	want(rec.Notes)
+	damage()
+	r := e.Apply(g.pid(), []*patch.Patch{p})
+	wantState(t, r, Patched)
+	want(r.Reasons)
+	damage()
+	if rec, err = e.Status(g.pid()); err != nil || rec == nil || len(rec.Units) != 1 {
+		t.Fatalf("status %+v, %v", rec, err)
+	}
+	want(rec.Notes)
+	damage()
+	r = e.Verify(g.pid())
+	wantState(t, r, Verified)
+	want(r.Reasons)
+	damage()
+	r = e.Remove(g.pid(), nil)
+	wantState(t, r, Removed)
+	want(r.Reasons)
+	g.want("v", oldSum)
 }
