@@ -180,7 +180,7 @@ func open(name string, flags int) (*os.File, error) {
 // Lock keeps other transactions away from a process, and from its record. A
 // second one gets a *Reason with code Locked.
 func (s *Store) Lock(id process.ID) (unlock func(), err error) {
-	f, err := open(filepath.Join(s.dir, id.String()+".lock"), unix.O_CREAT|unix.O_RDWR)
+	f, err := open(s.lockPath(id), unix.O_CREAT|unix.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 	}
@@ -191,12 +191,27 @@ func (s *Store) Lock(id process.ID) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 	}
+	s.markLock(f)
 	return func() {
 		// A child between fork and exec shares the lock: closing is not enough.
 		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		f.Close()
 	}, nil
 }
+
+// markLock writes down in a new lock file where the process is seen. Without, its
+// files are never swept.
+func (s *Store) markLock(f *os.File) {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Size > 0 {
+		return
+	}
+	if ns, err := process.Namespaces(); err == nil {
+		_, _ = f.WriteString(ns)
+	}
+}
+
+func (s *Store) lockPath(id process.ID) string { return filepath.Join(s.dir, id.String()+".lock") }
 
 func (s *Store) path(id process.ID) string { return filepath.Join(s.dir, id.String()+".json") }
 
@@ -337,7 +352,7 @@ func (s *Store) Drop(id process.ID) { _ = os.Truncate(s.path(id), 0) }
 func (s *Store) Forget(id process.ID) {
 	os.Remove(s.path(id))
 	os.Remove(s.path(id) + damagedExt)
-	os.Remove(filepath.Join(s.dir, id.String()+".lock"))
+	os.Remove(s.lockPath(id))
 	os.Remove(s.blockedPath(id))
 }
 
@@ -387,11 +402,16 @@ func (s *Store) Patch(id patch.ID) (*patch.Patch, error) {
 	return p, nil
 }
 
-// Sweep removes what is left of processes that are no more.
+// Sweep removes what is left of processes that are no more, of those that would
+// be seen from here.
 func (s *Store) Sweep() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("sweep store: %w", err)
+	}
+	here, err := process.Namespaces()
+	if err != nil {
+		return err
 	}
 	var last process.ID // its files follow each other
 	for _, e := range entries {
@@ -399,7 +419,10 @@ func (s *Store) Sweep() error {
 		if n, _ := fmt.Sscanf(e.Name(), "%d-%d.", &id.Pid, &id.Start); n != 2 || id == last {
 			continue
 		}
-		if last = id; !id.There() {
+		if last = id; id.There() {
+			continue
+		}
+		if ns, err := os.ReadFile(s.lockPath(id)); err == nil && string(ns) == here {
 			s.Forget(id)
 		}
 	}

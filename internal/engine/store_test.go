@@ -120,3 +120,40 @@ func TestDamagedRecord(t *testing.T) {
 	want(r.Reasons)
 	g.want("v", oldSum)
 }
+
+// TestSweep: the files of a process that has ended are removed, unless it was
+// seen from elsewhere and may be there.
+func TestSweep(t *testing.T) {
+	s, err := OpenStore(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := process.Open(os.Getpid(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	ended, elsewhere := process.ID{Pid: 1, Start: 1 << 60}, process.ID{Pid: 2, Start: 1 << 60}
+	for _, id := range []process.ID{self.ID, ended, elsewhere} {
+		unlock, err := s.Lock(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		if err := s.Save(&Record{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(s.lockPath(elsewhere), []byte("pid:[1] time:[1]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[process.ID]bool{self.ID: true, ended: false, elsewhere: true} {
+		_, err := os.Stat(s.lockPath(id))
+		if has := s.Has(id); has != want || (err == nil) != want {
+			t.Errorf("%v: record %t, lock file %v, want both %t", id, has, err, want)
+		}
+	}
+}

@@ -271,6 +271,20 @@ var bootID = sync.OnceValues(func() (string, error) {
 	return strings.TrimSuffix(string(b), "\n"), nil
 })
 
+// Namespaces tells those from others in which this program sees the numbers of
+// processes and the times of their starts.
+func Namespaces() (string, error) {
+	pid, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "", fmt.Errorf("read namespace: %w", err)
+	}
+	clock, err := os.Readlink("/proc/self/ns/time")
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // Linux 5.6
+		return "", fmt.Errorf("read namespace: %w", err)
+	}
+	return pid + " " + clock, nil
+}
+
 // NameOf is the short name of any process or thread, "?" when it is gone.
 func NameOf(pid int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
