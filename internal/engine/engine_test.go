@@ -345,7 +345,7 @@ func TestLocked(t *testing.T) {
 	}
 	wantState(t, outer.Apply(g.pid(), []*patch.Patch{p}), Patched)
 	wantState(t, inner, Refused)
-	if inner.Reasons[0].Code != Locked {
+	if inner.Reasons[0].Code != Locked || !strings.Contains(inner.Reasons[0].Detail, fmt.Sprintf("by process %d (", os.Getpid())) {
 		t.Errorf("reasons %+v", inner.Reasons)
 	}
 }

@@ -185,11 +185,15 @@ func (s *Store) Lock(id process.ID) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &Reason{Code: Locked, Pid: id.Pid, Detail: "another transaction on this process is under way"}
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
 		}
-		return nil, fmt.Errorf("lock process %d: %w", id.Pid, err)
+		r := &Reason{Code: Locked, Pid: id.Pid, Detail: "another transaction on this process is under way"}
+		if holder := process.LockHolder(int(f.Fd())); holder != 0 {
+			r.Detail += fmt.Sprintf(", by process %d (%s)", holder, process.NameOf(holder))
+		}
+		return nil, r
 	}
 	s.markLock(f)
 	return func() {

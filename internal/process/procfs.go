@@ -285,6 +285,24 @@ func Namespaces() (string, error) {
 	return pid + " " + clock, nil
 }
 
+// LockHolder is the process that holds the flock(2) of an open file, 0 when that
+// is not known (proc_locks(5)).
+func LockHolder(fd int) int {
+	var st unix.Stat_t
+	b, err := readName("/proc/locks")
+	if err != nil || unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[5] == file {
+			pid, _ := strconv.Atoi(f[4])
+			return max(pid, 0)
+		}
+	}
+	return 0
+}
+
 // NameOf is the short name of any process or thread, "?" when it is gone.
 func NameOf(pid int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
