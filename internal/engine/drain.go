@@ -42,7 +42,7 @@ func (t *txn) drained() error {
 	for i := range t.rec.Units {
 		t.rec.Units[i].Draining = false
 	}
-	return t.store.Save(t.rec)
+	return t.keep()
 }
 
 // anyInside reports whether a thread may have a frame in the ranges. Each is

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"hotpatch/internal/patch"
@@ -182,7 +183,7 @@ func (r *Result) fail(err error) {
 	case errors.As(err, &busy):
 		reason = &Reason{Code: ThreadBusy, Pid: busy.Pid, Tid: busy.Tid, Thread: busy.Name, Detail: err.Error()}
 	default:
-		reason = &Reason{Code: Internal, Detail: err.Error()}
+		reason = &Reason{Code: Internal, Detail: strings.ReplaceAll(err.Error(), "\n", "; ")} // errors that are joined
 	}
 	switch reason.Code {
 	case Gone:

@@ -24,7 +24,7 @@ func (t *txn) load() error {
 		t.rec = rec
 		changed, err := t.meet()
 		if err == nil && changed {
-			err = t.store.Save(t.rec)
+			err = t.keep()
 		}
 		return errors.Join(err, t.dropUnloaded())
 	}
@@ -95,7 +95,7 @@ func (t *txn) dropUnloaded() error {
 	if failed != nil || all() == before {
 		return failed
 	}
-	return t.store.Save(t.rec)
+	return t.keep()
 }
 
 // unloaded reports whether a unit's module is not the one that was patched. One
@@ -226,7 +226,7 @@ func (t *txn) inherit() error {
 	if len(t.rec.Units)+len(t.rec.Stays) == 0 {
 		return nil
 	}
-	return t.store.Save(t.rec)
+	return t.keep()
 }
 
 // countSteered is the number of entries that have their jump.

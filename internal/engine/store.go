@@ -302,17 +302,62 @@ func (s *Store) Save(r *Record) error {
 		one.ID = id
 		b, err := json.Marshal(&one)
 		if err == nil {
-			err = s.add(s.path(id), b)
+			err = s.add(s.path(id), b, r.Phase == Done)
 		}
 		if err != nil {
-			return fmt.Errorf("save record: %w", err)
+			return s.advise(fmt.Errorf("save record: %w", err))
 		}
 	}
 	return nil
 }
 
-// add adds a line to a file, or begins it anew when it is long.
-func (s *Store) add(name string, line []byte) error {
+// reserve keeps room for the records of one transaction, of which r is the first,
+// where the file system can.
+func (s *Store) reserve(r *Record) error {
+	const more = 256 // bytes that a record may grow
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("reserve room for records: %w", err)
+	}
+	lines := 6 + 2*len(r.Pending) // each step, and what hardens each unit
+	for _, id := range r.of() {
+		f, err := open(s.path(id), unix.O_CREAT|unix.O_WRONLY)
+		if err != nil {
+			return s.advise(fmt.Errorf("reserve room for records: %w", err))
+		}
+		size, err := f.Seek(0, io.SeekEnd)
+		if err == nil {
+			err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, size, int64(lines*(len(b)+more)))
+		}
+		f.Close()
+		if isFull(err) {
+			return s.advise(fmt.Errorf("reserve room for records: %w", err))
+		}
+	}
+	return nil
+}
+
+// release gives back what is left of the room.
+func (s *Store) release(r *Record) {
+	for _, id := range r.of() {
+		if st, err := os.Stat(s.path(id)); err == nil {
+			_ = os.Truncate(s.path(id), st.Size())
+		}
+	}
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// advise says what to do about a full file system.
+func (s *Store) advise(err error) error {
+	if isFull(err) {
+		err = fmt.Errorf("%w: make room for the store, %s", err, s.dir)
+	}
+	return err
+}
+
+// add adds a line to a file, or may begin it anew when it is long.
+func (s *Store) add(name string, line []byte, anew bool) error {
 	const room = 64 << 10 // bytes
 	// The line before it may have no end.
 	b := slices.Concat([]byte{'\n'}, line, []byte{'\n'})
@@ -322,8 +367,8 @@ func (s *Store) add(name string, line []byte) error {
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd)
-	if err == nil && size > room {
-		return s.write(name, b)
+	if err == nil && size > room && anew && s.write(name, b) == nil {
+		return nil
 	}
 	if err == nil {
 		_, err = f.Write(b)
@@ -378,7 +423,7 @@ func (s *Store) SavePatch(p *patch.Patch) error {
 	if c.ID != p.ID {
 		return fmt.Errorf("save patch %s: it encodes as %s", p.ID.Short(), c.ID.Short())
 	}
-	return s.write(s.PatchFile(p.ID), b)
+	return s.advise(s.write(s.PatchFile(p.ID), b))
 }
 
 // Patch reads a patch that was saved. One that was not is a *Reason. It must not be changed.

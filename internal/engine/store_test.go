@@ -1,10 +1,13 @@
 package engine
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"hotpatch/internal/patch"
 	"hotpatch/internal/process"
@@ -154,6 +157,79 @@ func TestSweep(t *testing.T) {
 		_, err := os.Stat(s.lockPath(id))
 		if has := s.Has(id); has != want || (err == nil) != want {
 			t.Errorf("%v: record %t, lock file %v, want both %t", id, has, err, want)
+		}
+	}
+}
+
+// TestFullStore: where the store has no room for all that a transaction writes,
+// nothing is changed; what only looks needs none.
+func TestFullStore(t *testing.T) {
+	prog, p := pair(t, "server.c")
+	dir := t.TempDir()
+	const pages = 64
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("mode=700,size=%d", pages*page)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	e := engine(t, Options{Store: dir})
+	if err := e.store.SavePatch(p); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(dir, "filler")
+	// leave leaves so many pages free.
+	leave := func(n int) {
+		t.Helper()
+		os.Remove(filler)
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filler, make([]byte, max(0, int(st.Bfree)-n)*page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := run(t, prog, "1")
+	for _, first := range []bool{true, false} { // without a record, and with one
+		failed, done := 0, 0
+		for n := range pages / 2 {
+			leave(n)
+			r := e.Apply(g.pid(), []*patch.Patch{p})
+			leave(0)
+			switch r.State {
+			case Patched:
+				done++
+				if len(r.Reasons) > 0 {
+					t.Errorf("%d pages: patched, and %+v", n, r.Reasons)
+				}
+				g.want("v", newSum)
+				wantState(t, e.Verify(g.pid()), Verified)
+				var st unix.Stat_t
+				if err := unix.Stat(e.store.path(r.ID), &st); err != nil || st.Blocks*512 > st.Size+page {
+					t.Errorf("%d pages: a record of %d bytes takes %d blocks; %v", n, st.Size, st.Blocks, err)
+				}
+			case Failed:
+				failed++
+				if len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0].Detail, "make room for the store") || strings.Contains(r.Reasons[0].Detail, "undo") {
+					t.Errorf("%d pages: %+v", n, r.Reasons)
+				}
+				g.want("v", oldSum)
+				wantState(t, e.Verify(g.pid()), Already)
+			default:
+				t.Fatalf("%d pages: %s %+v", n, r.State, r.Reasons)
+			}
+			leave(pages)
+			want := Already
+			if r.State == Patched {
+				want = Removed
+			}
+			wantState(t, e.Remove(g.pid(), nil), want)
+			if first {
+				e.store.Forget(r.ID)
+			}
+		}
+		t.Logf("%d times failed, %d times patched", failed, done)
+		if failed == 0 || done == 0 {
+			t.Errorf("%d times failed, %d times patched, want both", failed, done)
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (e *Engine) Store() *Store { return e.store }
 type txn struct {
 	*Engine
 	p       *process.Process
+	look    bool                  // nothing is to be changed
 	locks   map[process.ID]func() // that are held, and how they are let go
 	rec     *Record
 	res     *Result
@@ -134,7 +135,7 @@ func (e *Engine) begin(id process.ID, look bool, res *Result) (t *txn, end func(
 	if !e.crowd && !look {
 		p.KeepOff()
 	}
-	t = &txn{Engine: e, p: p, res: res, locks: make(map[process.ID]func())}
+	t = &txn{Engine: e, p: p, res: res, look: look, locks: make(map[process.ID]func())}
 	if err = p.Meet(); err == nil {
 		res.Sharing = p.Sharing()
 		err = t.lock()
@@ -273,10 +274,12 @@ func (t *txn) apply(patches []*patch.Patch) error {
 // stop.
 func (t *txn) exchange() error {
 	before := *t.rec
+	defer func() { t.store.release(t.rec) }()
 	err := t.run([]step{
 		{"match", t.match, nil},
 		{"place", t.place, nil},
-		{"record intent", t.intend, func() error { *t.rec = before; return t.resettle() }},
+		{"reserve", t.reserve, func() error { *t.rec = before; return nil }},
+		{"record intent", func() error { return t.store.Save(t.rec) }, func() error { *t.rec = before; return t.resettle() }},
 		{"map", t.mapAll, t.unmapMade},
 		{"write", t.writeAll, t.forgetFinder},
 		{"restore bodies", t.restoreBodies, func() error { return t.retireAgain(t.going) }},
@@ -460,8 +463,8 @@ func unwindable(mods []loaded) error {
 	return nil
 }
 
-// intend writes down what is about to be done.
-func (t *txn) intend() error {
+// reserve describes what is about to be done, and keeps room to write it down.
+func (t *txn) reserve() error {
 	t.rec.Units, t.rec.Going, t.rec.Pending, t.rec.Phase = t.staying(), nil, nil, Intent
 	for _, u := range t.going {
 		t.rec.Going = append(t.rec.Going, u.rec)
@@ -488,7 +491,7 @@ func (t *txn) intend() error {
 			t.edits = append(t.edits, t.finder.edit())
 		}
 	}
-	return t.store.Save(t.rec)
+	return t.store.reserve(t.rec)
 }
 
 // changes are the edits that take what goes out and put what comes in.
@@ -529,7 +532,17 @@ func (t *txn) settle() error {
 		return nil
 	}
 	t.rec.Phase = Done
-	return t.store.Save(t.rec)
+	return t.keep()
+}
+
+// keep saves what was found out, or done again. Whoever only looks does without
+// where there is no room.
+func (t *txn) keep() error {
+	err := t.store.Save(t.rec)
+	if t.look && isFull(err) {
+		return nil
+	}
+	return err
 }
 
 // recordDone writes down that the entries are changed.
