@@ -127,6 +127,7 @@ func (a *app) applyJobs(ctx context.Context, jobs []job, opts engine.Options, p 
 		return nil, err
 	}
 	req := engine.Request{Op: engine.OpApply, Options: opts}
+	var files []engine.FileID
 	for _, j := range jobs {
 		t := engine.Target{Pid: j.proc.PID, Start: j.proc.Start}
 		for _, pt := range j.patches {
@@ -134,8 +135,16 @@ func (a *app) applyJobs(ctx context.Context, jobs []job, opts engine.Options, p 
 				return nil, err
 			}
 			t.Patches = append(t.Patches, store.PatchFile(pt.ID))
+			for i := range j.proc.Modules {
+				if m := &j.proc.Modules[i]; m.Running == pt.Baseline {
+					files = append(files, engine.FileID{Dev: m.Dev, Ino: m.Ino})
+				}
+			}
 		}
 		req.Pids = append(req.Pids, t)
+	}
+	if err := store.AddFiles(files); err != nil {
+		return nil, err
 	}
 	return work(ctx, req, p)
 }

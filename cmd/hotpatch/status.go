@@ -93,12 +93,13 @@ func unfixed(m moduleReport) bool {
 func (a *app) statuses(e *engine.Engine, procs []host.Proc) (out []processReport) {
 	all := make([]*processReport, len(procs))
 	n := min(runtime.GOMAXPROCS(0), len(procs))
+	patched := e.Store().Files()
 	var g sync.WaitGroup
 	for w := range n {
 		g.Go(func() {
 			e := e.Beside()
 			for i := w; i < len(procs); i += n {
-				if pr, shown := a.processStatus(e, &procs[i]); shown {
+				if pr, shown := a.processStatus(e, &procs[i], patched); shown {
 					all[i] = &pr
 				}
 			}
@@ -116,16 +117,20 @@ func (a *app) statuses(e *engine.Engine, procs []host.Proc) (out []processReport
 // states are those of a module; a process has the first that one of its has.
 var states = []string{"outdated", "draining", "patched", "gone", "unknown", "failed", "current"}
 
-// processStatus describes a process that is not current, or is patched.
-func (a *app) processStatus(e *engine.Engine, proc *host.Proc) (processReport, bool) {
+// processStatus describes a process that is not current, or is patched. Of the
+// others only those are looked into that have a file mapped of which somewhere a
+// module was patched.
+func (a *app) processStatus(e *engine.Engine, proc *host.Proc, patched map[engine.FileID]bool) (processReport, bool) {
 	pr := processReport{PID: proc.PID, Start: proc.Start, Program: program(proc), State: "current"}
-	old := false
+	old, heir := false, false
 	for i := range proc.Modules {
-		old = old || proc.Modules[i].State != host.Current
+		m := &proc.Modules[i]
+		old = old || m.State != host.Current
+		heir = heir || patched[engine.FileID{Dev: m.Dev, Ino: m.Ino}]
 	}
 	id := process.ID{Pid: proc.PID, Start: proc.Start}
 	blockers := e.Store().Blockers(id)
-	if !old && len(blockers) == 0 && !e.Store().Has(id) {
+	if !old && len(blockers) == 0 && !e.Store().Has(id) && !(heir && e.HasHeader(proc.PID)) {
 		return pr, false
 	}
 	rec, err := e.Status(proc.PID)

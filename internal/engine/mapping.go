@@ -293,6 +293,30 @@ func header(r *UnitRecord, f *FinderRecord, size int) ([]byte, error) {
 // maxHeaders are more than there are ever patches in one process.
 const maxHeaders = 256
 
+// mayEndInHeader reports whether memory is such as the read-only pages of an
+// overlay are in.
+func mayEndInHeader(m *process.Mapping) bool {
+	return m.Inode == 0 && m.Path == "" && m.Prot == process.Read
+}
+
+// HasHeader reports whether a process seems to have a patch, as children of
+// patched processes do. It costs much less than Status.
+func (e *Engine) HasHeader(pid int) bool {
+	p, err := process.Open(pid, e.cache)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	maps, err := p.Maps()
+	return err == nil && slices.ContainsFunc(maps, func(m process.Mapping) bool {
+		if !mayEndInHeader(&m) {
+			return false
+		}
+		_, ok := readHeader(p, m.End)
+		return ok
+	})
+}
+
 // readHeader reads the header that ends at end, if there is one.
 func readHeader(p *process.Process, end process.Addr) (h headerBody, ok bool) {
 	const most = 1 << 20 // bytes

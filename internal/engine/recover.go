@@ -173,7 +173,7 @@ func (t *txn) unitsOf(recs []UnitRecord) []*unit {
 func (t *txn) inherit() error {
 	seen := 0
 	for _, m := range t.maps {
-		if m.Inode != 0 || m.Path != "" || m.Prot != process.Read {
+		if !mayEndInHeader(&m) {
 			continue
 		}
 		h, ok := readHeader(t.p, m.End)

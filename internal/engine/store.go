@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -403,6 +404,52 @@ func (s *Store) Forget(id process.ID) {
 	os.Remove(s.path(id) + damagedExt)
 	os.Remove(s.lockPath(id))
 	os.Remove(s.blockedPath(id))
+}
+
+// FileID names a file by its device and inode, as fstat(2) says them.
+type FileID struct{ Dev, Ino uint64 }
+
+func (s *Store) filesPath() string { return filepath.Join(s.dir, "files") }
+
+// Files are those that processes had mapped when they were patched. Children of
+// these may have them mapped, and no record.
+func (s *Store) Files() map[FileID]bool {
+	out := make(map[FileID]bool)
+	b, err := os.ReadFile(s.filesPath())
+	if err != nil {
+		return out
+	}
+	for line := range strings.Lines(string(b)) {
+		var f FileID
+		if n, _ := fmt.Sscan(line, &f.Dev, &f.Ino); n == 2 {
+			out[f] = true
+		}
+	}
+	return out
+}
+
+// AddFiles adds files to Files.
+func (s *Store) AddFiles(files []FileID) error {
+	have := s.Files()
+	var b []byte
+	for _, f := range files {
+		if !have[f] {
+			have[f] = true
+			b = fmt.Appendf(b, "%d %d\n", f.Dev, f.Ino)
+		}
+	}
+	if b == nil {
+		return nil
+	}
+	f, err := open(s.filesPath(), unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND)
+	if err != nil {
+		return s.advise(fmt.Errorf("note patched files: %w", err))
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return s.advise(fmt.Errorf("note patched files: %w", err))
+	}
+	return nil
 }
 
 // PatchFile is where the copy of a patch is kept.
