@@ -299,8 +299,8 @@ func mayEndInHeader(m *process.Mapping) bool {
 	return m.Inode == 0 && m.Path == "" && m.Prot == process.Read
 }
 
-// HasHeader reports whether a process seems to have a patch, as children of
-// patched processes do. It costs much less than Status.
+// HasHeader reports whether a process seems to have a patch in force, as children
+// of patched processes do. It costs much less than Status.
 func (e *Engine) HasHeader(pid int) bool {
 	p, err := process.Open(pid, e.cache)
 	if err != nil {
@@ -312,8 +312,8 @@ func (e *Engine) HasHeader(pid int) bool {
 		if !mayEndInHeader(&m) {
 			return false
 		}
-		_, ok := readHeader(p, m.End)
-		return ok
+		h, ok := readHeader(p, m.End)
+		return ok && !h.out
 	})
 }
 
