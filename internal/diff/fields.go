@@ -136,7 +136,7 @@ func (c *comparer) variables(m *module.Module, f *module.Func) map[spot]map[widt
 			continue
 		case p.RIP:
 			at = spot{object: module.Addr(p.Target(uint64(p.At)))}
-		case p.DispAddr != 0 && !p.HasSIB:
+		case p.DispAddr != 0:
 			at = spot{object: p.DispAddr}
 		case p.Seg != 0x64 || !p.HasSIB || p.SIB != 0x25: // fs:disp32
 			continue

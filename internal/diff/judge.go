@@ -307,6 +307,7 @@ func (c *comparer) judgeChange(ch *Change) {
 	c.judgeLocks(ch)
 	c.judgeTLSSlots(o, n)
 	c.judgeOnce(o, n)
+	c.judgeThreadStart(o, n)
 	if c.onlyAtStart(o) {
 		c.refuse(Constructor, n.Name, "runs once, when the module is loaded or before its first use, and may have run already")
 	}

@@ -57,8 +57,8 @@ func (c *comparer) judgeLayout(o, n *module.Func) {
 					}
 					shift[d][p.Disp] = true
 				case p.ImmLen == 4 && p.Imm != q.Imm && c.allocates(c.New, n, b, at+r.j+k):
-					if keys[p.Key] >= 0 && keys[q.Key] <= 0 {
-						break // as often as before, in another order
+					if keys[p.Key] >= 0 && keys[q.Key] <= 0 || c.allocated(c.Old, o, a) == c.allocated(c.New, n, b) {
+						break // as often as before, in another order, or asked in another way, as of calloc
 					}
 					c.refuse(DataLayout, n.Name, "an allocation of %d bytes becomes %d (%v)", p.Imm, q.Imm, q.At)
 				case p.ImmLen == 4 && p.Imm < q.Imm && isNumber(q):
@@ -108,6 +108,9 @@ func stackBased(p *module.Instr) bool {
 	base := p.ModRM & 7
 	if p.HasSIB {
 		base = p.SIB & 7
+		if p.ModRM>>6 == 0 && base == 5 {
+			return false // no base
+		}
 	}
 	return p.REX&1 == 0 && (base == 4 || base == 5)
 }

@@ -9,7 +9,7 @@ import (
 // A turn is a call that takes a lock or gives it back.
 type turn struct {
 	family string
-	object uint64 // which lock, where it is a variable of the module
+	object uint64 // which lock, where that is known: a variable, or a field of what the function is given
 	either bool   // one of several, as the way through the function decides
 	take   bool
 }
@@ -46,10 +46,16 @@ func (c *comparer) turns(m *module.Module, f *module.Func) []turn {
 	}
 	for _, s := range c.flowOf(m, f).sites {
 		if t := lockCalls[importName(m, s.callee)]; t.family != "" {
-			if v := s.first; v.static && v.hash == mix(tagStatic, uint64(v.object)) {
+			switch v := s.first; {
+			case v.static && v.hash == mix(tagStatic, uint64(v.object)):
 				t.object = v.hash
-			} else {
-				t.either = v.static
+			case v.static:
+				t.either = true
+			case !v.vague:
+				t.object = v.hash
+				for _, d := range v.leaves {
+					t.object = mix(t.object, uint64(d))
+				}
 			}
 			out = append(out, t)
 		}

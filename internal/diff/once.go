@@ -131,6 +131,41 @@ func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
 	return out
 }
 
+// judgeThreadStart refuses when what a function does the first time that a thread
+// runs it, to make thread-local variables, may be something else: it sets a byte of
+// the thread's own to one that it, or who calls it, asks to be zero (Itanium C++
+// ABI 3.3.3).
+func (c *comparer) judgeThreadStart(o, n *module.Func) {
+	guards := c.guards(c.Old, o, 0xc6, 1)
+	if len(guards) == 0 || len(c.guards(c.New, n, 0xc6, 1)) == 0 {
+		return
+	}
+	for _, f := range append(slices.Clone(c.callers(o)), o) {
+		for at := range c.guards(c.Old, f, 0x80, 0) {
+			if guards[at] {
+				c.refuse(TLSLayout, n.Name, "makes thread-local variables, and has made them in the threads that exist")
+				return
+			}
+		}
+	}
+}
+
+// guards are the offsets of bytes of thread-local storage that a body sets to a
+// number (mov, C6), or compares with it (cmp, 80 /7).
+func (c *comparer) guards(m *module.Module, f *module.Func, opcode byte, number int64) map[int64]bool {
+	out := make(map[int64]bool)
+	body := c.body(m, f)
+	dynamic := slices.ContainsFunc(f.Refs, func(r module.Ref) bool { return importName(m, r.Target) == "__tls_get_addr" })
+	for i := range body {
+		in := &body[i]
+		if in.Map == 0 && in.MemSize == 1 && in.Opcode == opcode && (opcode != 0x80 || in.ModRM>>3&7 == 7) && in.Imm == number &&
+			(in.Seg == 0x64 || (dynamic || usesTLS(body)) && !in.RIP && !stackBased(in)) {
+			out[in.Disp] = true
+		}
+	}
+	return out
+}
+
 // numbersOf are hashes of the numbers that an instruction has in it, or refers
 // to in constants: what lies in the frame for a call has no other effect.
 func (c *comparer) numbersOf(m *module.Module, f *module.Func, in *module.Instr) (out []uint64) {

@@ -81,7 +81,7 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 			if *at == nil {
 				*at = s
 			}
-			p.several = p.several || !slices.Equal((*at).leaves, s.leaves)
+			p.several = p.several || !slices.Equal((*at).leaves, s.leaves) || !s.part && !slices.Equal((*at).widths, s.widths)
 		}
 	}
 	moves := make(map[[2]int64]module.Addr)
@@ -103,7 +103,7 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 				moves[[2]int64{d, e}] = p.new.at
 				half = half || !used[1][d] || !used[0][e]
 				continue
-			case d == e && !p.old.part && !p.new.part && u&^filled != v&^filled && u+v != 4+8: // 4 plain bytes may be the half of 8
+			case d == e && !p.old.part && !p.new.part && !p.new.fills() && u&^filled != v&^filled && u+v != 4+8: // 4 plain bytes may be the half of 8
 				c.refuse(DataLayout, n.Name, "the field at offset %#x is used with %d bytes, with %d in the fixed build (%v)", d, u&^filled, v&^filled, p.new.at)
 			default:
 				continue
@@ -118,6 +118,10 @@ func (c *comparer) judgeUses(o, n *module.Func) {
 		}
 	}
 }
+
+// fills reports whether a store is of bytes that are all the same, as memset's
+// are: they say nothing of fields.
+func (s *sink) fills() bool { return s.isNum && (s.num == 0 || s.num == -1) }
 
 // judgePlaces refuses when a call is given what is in a field where it was given
 // the field's address, or the other way round: an array became a pointer. The

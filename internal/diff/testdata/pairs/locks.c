@@ -2,6 +2,7 @@
 // MOVED: refused lock-protocol
 // OTHER: refused lock-protocol
 // COUNTED: refused lock-protocol
+// FIELD: refused lock-protocol
 // UNLOCK: patchable inside
 // WIDER: patchable inside
 // Locks that one function takes and another one gives back.
@@ -80,3 +81,20 @@ int twice(void) {
   }
 USER(use1, one, two) USER(use2, two, one) USER(use3, one, two) USER(use4, two, one) USER(use5, one, one) USER(use6, two, two)
 int post(void) { pthread_mutex_lock(&one); n++; pthread_mutex_unlock(&one); return sem_post(&sem); }
+
+#ifdef FIELD
+#define HELD b
+#else
+#define HELD a
+#endif
+struct queue { pthread_mutex_t a, b; long sum; };
+int first(struct queue *q) {
+  int e = pthread_mutex_lock(&q->HELD);
+  if (e) return e;
+  return work(q->sum += 3);
+}
+int final(struct queue *q) {
+  int e = pthread_mutex_unlock(&q->HELD);
+  if (e) return e;
+  return work(q->sum -= 5);
+}

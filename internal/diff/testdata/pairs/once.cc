@@ -3,6 +3,7 @@
 // ANOTHER: refused constructor-changed
 // CALL: refused constructor-changed
 // LISTED: refused constructor-changed
+// THREAD: refused tls-layout
 // NEAR: patchable _Z3useii
 // ONCE: refused constructor-changed
 // BESIDE: patchable _Z5readyv
@@ -63,3 +64,10 @@ int find(long name) {
 #endif
   return l.find(name);
 }
+
+#ifdef THREAD
+static thread_local limit own(30, 2);
+#else
+static thread_local limit own(20, 2);
+#endif
+bool mine(int v) { return own.holds(v); }

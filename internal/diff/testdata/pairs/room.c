@@ -1,6 +1,7 @@
 // cc: gcc -O2 -fPIC -shared
 // LARGER: refused data-layout
 // INSERTED: refused live-value-changed
+// ZEROED: patchable fresh
 // STRICT: patchable fill
 // ASKS: patchable make
 // TABLE: refused data-layout
@@ -55,3 +56,14 @@ static const unsigned sizes[4] = {8, 64, 128, 256};
 static const unsigned sizes[4] = {8, 16, 32, 64};
 #endif
 char *sized(unsigned class) { return malloc(sizes[class & 3]); }
+
+struct node { struct node *next; long v[6]; };
+struct node *fresh(void) {
+#ifdef ZEROED
+  struct node *n = calloc(1, sizeof *n);
+#else
+  struct node *n = malloc(sizeof *n);
+#endif
+  if (n) note(7);
+  return n;
+}
