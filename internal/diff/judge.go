@@ -50,9 +50,7 @@ func (c *comparer) judge() {
 	c.judgeStates()
 	c.judgeFlags()
 	c.judgeRoom()
-	if !c.Typed { // debug information tells more surely
-		c.noteNoEffect()
-	}
+	c.noteNoEffect()
 }
 
 // judgeConflicts names each object of which references disagree, once.

@@ -44,9 +44,9 @@ func (c *comparer) noteNoEffect() {
 		f := read[d]
 		switch {
 		case f == nil || f == written[d] || d < 0 || elsewhere[d]:
-		case !c.zeroes(written[d]):
+		case !c.zeroes(c.toOld[written[d]]):
 			c.refuse(DataLayout, f.Name, "reads a field at offset %#x that is new and that %s sets: in objects made before is whatever was in their padding", d, written[d].Name)
-		default:
+		case !c.Typed: // debug information tells more surely
 			c.remark(NoEffect, f.Name, "reads a field at offset %#x that only %s writes, which makes the object: objects made before have no value for it", d, written[d].Name)
 		}
 	}
@@ -58,7 +58,7 @@ func (c *comparer) zeroes(f *module.Func) bool {
 	zero := map[string]bool{"calloc": true, "g_malloc0": true, "g_slice_alloc0": true, "CRYPTO_zalloc": true}
 	all := true
 	for i := range f.Refs {
-		if name := importName(c.New, f.Refs[i].Target); allocators[name] != nil {
+		if name := importName(c.Old, f.Refs[i].Target); allocators[name] != nil {
 			all = all && zero[name]
 		}
 	}
