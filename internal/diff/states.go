@@ -115,7 +115,9 @@ func (c *comparer) noteStates(o, n *module.Func) {
 			unstored: lacks(putsO[at], putsN[at]), stored: lacks(putsN[at], putsO[at]),
 		}
 		const cases = 3 // and more are states, not a test of one number
-		r.dispatched = len(asksO[at]) >= cases && len(asksN[at]) >= cases || len(o.Tables) > 0 && len(n.Tables) > 0 && (switchesOn(wo, at) && switchesOn(wn, at) || len(putsO[at]) >= cases && len(putsN[at]) >= cases)
+		several := func(old, new map[int64]module.Addr) bool { return len(old) >= cases && len(new) >= cases }
+		tables := len(o.Tables) > 0 && len(n.Tables) > 0
+		r.dispatched = several(asksO[at], asksN[at]) || tables && (several(putsO[at], putsN[at]) || switchesOn(wo, at) && switchesOn(wn, at))
 		r.restored = len(r.unstored)+len(r.stored) > 0 && len(putsO[at]) > 1
 		if len(r.unasked)+len(r.asked)+len(r.unstored)+len(r.stored) == 0 {
 			continue
