@@ -3,6 +3,7 @@ package diff
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"hotpatch/internal/module"
 	"hotpatch/internal/module/x86"
@@ -136,6 +137,10 @@ func (c *comparer) onces(m *module.Module, f *module.Func) [][]uint64 {
 // the thread's own to one that it, or who calls it, asks to be zero (Itanium C++
 // ABI 3.3.3).
 func (c *comparer) judgeThreadStart(o, n *module.Func) {
+	cxx := slices.ContainsFunc(c.Old.Symbols, func(s module.Symbol) bool { return strings.HasPrefix(s.Name, "_Z") || s.Name == "__gxx_personality_v0" })
+	if !cxx {
+		return // a variable of C has no initialiser that runs
+	}
 	guards := c.guards(c.Old, o, 0xc6, 1)
 	if len(guards) == 0 || len(c.guards(c.New, n, 0xc6, 1)) == 0 {
 		return

@@ -42,7 +42,7 @@ func asks(w *flow) map[spot]map[int64]module.Addr {
 			continue
 		}
 		at, ok := s.spotAsked()
-		if !ok {
+		if k := len(s.widths); !ok || k > 0 && character(s.widths[k-1]&^filled, at.offset, s.nums[0]) {
 			continue
 		}
 		switch {
@@ -81,7 +81,7 @@ func puts(w *flow) map[spot]map[int64]module.Addr {
 	for i := range w.sinks {
 		s := &w.sinks[i]
 		switch flag := s.update && s.op == 1 && len(s.nums) == 1; {
-		case s.kind != sinkStore || s.update && !flag || !s.isNum && !flag:
+		case s.kind != sinkStore || s.update && !flag || !s.isNum && !flag || character(s.size, s.offset, s.nums[0]):
 		case s.object != 0 && s.direct:
 			note(out, spot{object: s.object}, s.nums[0], s.at)
 		case s.fielded:
@@ -90,6 +90,10 @@ func puts(w *flow) map[spot]map[int64]module.Addr {
 	}
 	return out
 }
+
+// character reports whether a number of some bytes at an offset may be one of a
+// text: printable, or what a pointer to a byte leads to.
+func character(width uint8, offset, n int64) bool { return width == 1 && (offset == 0 || n >= ' ' && n <= '~') }
 
 func note(to map[spot]map[int64]module.Addr, at spot, n int64, by module.Addr) {
 	if to[at] == nil {
@@ -117,7 +121,7 @@ func (c *comparer) noteStates(o, n *module.Func) {
 		const cases = 3 // and more are states, not a test of one number
 		several := func(old, new map[int64]module.Addr) bool { return len(old) >= cases && len(new) >= cases }
 		tables := len(o.Tables) > 0 && len(n.Tables) > 0
-		r.dispatched = several(asksO[at], asksN[at]) || tables && (several(putsO[at], putsN[at]) || switchesOn(wo, at) && switchesOn(wn, at))
+		r.dispatched = several(asksO[at], asksN[at]) || tables && (at.offset != 0 && several(putsO[at], putsN[at]) || switchesOn(wo, at) && switchesOn(wn, at))
 		r.restored = len(r.unstored)+len(r.stored) > 0 && len(putsO[at]) > 1
 		if len(r.unasked)+len(r.asked)+len(r.unstored)+len(r.stored) == 0 {
 			continue
