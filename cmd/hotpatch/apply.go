@@ -364,8 +364,5 @@ func printResults(w io.Writer, ps []processReport) {
 		for _, m := range p.Modules {
 			printRemarks(w, m.Remarks)
 		}
-		for _, f := range p.Findings {
-			fmt.Fprintf(w, "  %s: expected %s, found %s\n", clean(f.Place), clean(f.Expected), clean(f.Found))
-		}
 	}
 }

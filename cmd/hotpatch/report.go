@@ -51,7 +51,6 @@ type processReport struct {
 	Retired  bool           `json:"retired,omitempty"`
 	Sealed   bool           `json:"sealed,omitempty"`
 	Reasons  []reason       `json:"reasons,omitempty"`
-	Findings []finding      `json:"findings,omitempty"`
 }
 
 type moduleReport struct {
@@ -134,12 +133,6 @@ type reason struct {
 	Thread   string   `json:"thread,omitempty"`
 	Function string   `json:"function,omitempty"`
 	Stack    []string `json:"stack,omitempty"`
-}
-
-type finding struct {
-	Place    string `json:"place"`
-	Expected string `json:"expected"`
-	Found    string `json:"found"`
 }
 
 func (r reason) String() string {
