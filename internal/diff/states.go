@@ -93,7 +93,9 @@ func puts(w *flow) map[spot]map[int64]module.Addr {
 
 // character reports whether a number of some bytes at an offset may be one of a
 // text: printable, or what a pointer to a byte leads to.
-func character(width uint8, offset, n int64) bool { return width == 1 && (offset == 0 || n >= ' ' && n <= '~') }
+func character(width uint8, offset, n int64) bool {
+	return width == 1 && (offset == 0 || n >= ' ' && n <= '~')
+}
 
 func note(to map[spot]map[int64]module.Addr, at spot, n int64, by module.Addr) {
 	if to[at] == nil {

@@ -59,7 +59,7 @@ func run(ctx context.Context, s settings) error {
 			return err
 		}
 	}
-	for program, pkg := range map[string]string{"make": "make", "gcc": "gcc", "g++": "g++", "patch": "patch", "autoreconf": "autoconf", "libtoolize": "libtool", "automake": "automake"} {
+	for program, pkg := range map[string]string{"make": "make", "gcc": "gcc", "g++": "g++", "patch": "patch", "autoreconf": "autoconf", "libtoolize": "libtool", "automake": "automake", "autopoint": "autopoint"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s is missing: apt install %s (%w)", program, pkg, err)
 		}
