@@ -146,6 +146,13 @@ func compareLayouts(o, n *Layout) []Finding {
 	for _, f := range n.Fields {
 		is[f.Name] = true
 	}
+	if n.Kind == "union" {
+		gone := slices.IndexFunc(o.Fields, func(f Field) bool { return !is[f.Name] })
+		come := slices.IndexFunc(n.Fields, func(f Field) bool { _, ok := was[f.Name]; return !ok })
+		if gone >= 0 && come >= 0 && !sameType(o.Fields[gone].Type, n.Fields[come].Type) {
+			return moved("%s is %s, and %s is %s in the fixed build", o.Fields[gone].Name, o.Fields[gone].Type, n.Fields[come].Name, n.Fields[come].Type)
+		}
+	}
 	var out []Finding
 	for _, f := range n.Fields {
 		g, ok := was[f.Name]

@@ -5,6 +5,8 @@
 // LIST: refused data-layout
 // THREAD: refused data-layout
 // LINK: refused data-layout
+// ARM: refused data-layout
+// ANOTHER: patchable arm
 // CHECK: patchable sum
 // Variables whose own type is another one, and an object that is used at another offset although no type says so.
 #include <stdlib.h>
@@ -71,4 +73,32 @@ void *take(void) {
   freed = *(void **)p;
 #endif
   return p;
+}
+
+union arms {
+  long l;
+  char *s;
+#ifdef ARM
+  double d;
+#else
+  int i;
+#endif
+#ifdef ANOTHER
+  void *p;
+#endif
+};
+struct value {
+  int kind;
+  union arms u;
+};
+long arm(struct value *v, int x) {
+#ifdef ANOTHER
+  if (v->kind == 9) return v->u.p != NULL;
+#endif
+#ifdef ARM
+  if (v->kind == 1) v->u.d += x;
+#else
+  if (v->kind == 1) v->u.i += x;
+#endif
+  return v->kind == 2 ? v->u.l * 3 : v->kind == 3 ? v->u.s[1] : x;
 }
