@@ -146,11 +146,10 @@ func compareLayouts(o, n *Layout) []Finding {
 	for _, f := range n.Fields {
 		is[f.Name] = true
 	}
-	if n.Kind == "union" {
-		gone := slices.IndexFunc(o.Fields, func(f Field) bool { return !is[f.Name] })
-		come := slices.IndexFunc(n.Fields, func(f Field) bool { _, ok := was[f.Name]; return !ok })
-		if gone >= 0 && come >= 0 && !sameType(o.Fields[gone].Type, n.Fields[come].Type) {
-			return moved("%s is %s, and %s is %s in the fixed build", o.Fields[gone].Name, o.Fields[gone].Type, n.Fields[come].Name, n.Fields[come].Type)
+	for _, f := range o.Fields { // the arm of a union that became another one
+		k := slices.IndexFunc(n.Fields, func(g Field) bool { _, ok := was[g.Name]; return !ok && !sameType(f.Type, g.Type) })
+		if n.Kind == "union" && !is[f.Name] && k >= 0 {
+			return moved("%s is %s, and %s is %s in the fixed build", f.Name, f.Type, n.Fields[k].Name, n.Fields[k].Type)
 		}
 	}
 	var out []Finding

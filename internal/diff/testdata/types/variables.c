@@ -1,5 +1,5 @@
 // cc: gcc -O2 -fPIC -shared
-// FLOAT: refused data-layout
+// INDEX: refused data-layout
 // SHORT: refused data-layout
 // ARRAY: refused data-layout
 // LIST: refused data-layout
@@ -11,10 +11,10 @@
 // Variables whose own type is another one, and an object that is used at another offset although no type says so.
 #include <stdlib.h>
 struct p { long x, y; };
-#ifdef FLOAT
-static float level;
+#ifdef INDEX
+static long level;
 #else
-static int level;
+static char *level;
 #endif
 #ifdef SHORT
 static short *list;
@@ -32,12 +32,17 @@ static struct p **all;
 static struct p *all;
 #endif
 #ifdef THREAD
-static __thread float depth;
+static __thread long depth;
 #else
-static __thread int depth;
+static __thread char *depth;
 #endif
+static char text[64];
 void raise(int by) { level += by; }
-int raised(void) { return level; }
+#ifdef INDEX
+int raised(void) { return text[level]; }
+#else
+int raised(void) { return *level; }
+#endif
 void keep(void *p) { list = p; }
 int kept(int i) { return list[i]; }
 void put(int i, int k, int x) { table[i][k] = x; }
@@ -55,7 +60,12 @@ long get(int i) {
   return all[i].y;
 #endif
 }
-int down(int by) { depth += by; return depth; }
+void down(int by) { depth += by; }
+#ifdef THREAD
+int bottom(void) { return text[depth]; }
+#else
+int bottom(void) { return *depth; }
+#endif
 static void *freed;
 void give(char *p) {
 #ifdef LINK
